@@ -1,0 +1,1 @@
+"""Exact models to test against, and tools that look into trained ones."""

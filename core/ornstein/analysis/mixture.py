@@ -1,0 +1,81 @@
+"""Gaussian mixtures: the one data distribution whose denoiser is known exactly on every process."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ornstein.estimate import Estimate, estimate_from_x0
+from ornstein.process.affine import Process, as_time, combine, expand
+
+
+@dataclass(frozen=True)
+class GaussianMixture:
+    """Mixture with `weights` (K,), `means` (K, D), `covariances` (K, D, D); signals (B, *) hold D values each."""
+
+    weights: Tensor
+    means: Tensor
+    covariances: Tensor
+
+    def sample(self, count: int, generator: torch.Generator) -> Tensor:
+        """`count` draws, shape (count, D)."""
+        component = torch.multinomial(self.weights, count, replacement=True, generator=generator)
+        z = torch.randn(count, self.means.shape[1], generator=generator, dtype=self.means.dtype)
+        return self.means[component] + (torch.linalg.cholesky(self.covariances)[component] @ z[..., None])[..., 0]
+
+    def mean(self) -> Tensor:
+        """Expectation, shape (D,)."""
+        return self.weights @ self.means
+
+    def covariance(self) -> Tensor:
+        """Covariance of the whole mixture, shape (D, D)."""
+        centred = self.means - self.mean()
+        return torch.einsum("k,kij->ij", self.weights, self.covariances + centred[:, :, None] * centred[:, None, :])
+
+    def posterior_mean(self, w: Tensor, kappa: Tensor) -> Tensor:
+        """E[x0 | w] for w = kappa x0 + z: `w` (B, D), `kappa` (B,), finite and of either sign.
+
+        Component k: S = kappa^2 C + I, m + kappa C S^-1 (w - kappa m), responsibility softmax of log N(w; kappa m, S).
+        """
+        k = kappa[:, None, None, None]
+        eye = torch.eye(w.shape[1], dtype=w.dtype)
+        factor = torch.linalg.cholesky(k**2 * self.covariances + eye)  # (B, K, D, D)
+        centred = w[:, None] - kappa[:, None, None] * self.means  # (B, K, D)
+        solved = torch.cholesky_solve(centred[..., None], factor)[..., 0]
+        log_likelihood = -(centred * solved).sum(-1) / 2 - factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        responsibility = (self.weights.log() + log_likelihood).softmax(-1)
+        means = self.means + kappa[:, None, None] * torch.einsum("kij,bkj->bki", self.covariances, solved)
+        return torch.einsum("bk,bki->bi", responsibility, means)
+
+
+@dataclass(frozen=True)
+class MixtureDenoiser:
+    """The exact denoiser of a mixture on a process; y may be anything, x0 does not depend on it."""
+
+    mixture: GaussianMixture
+    process: Process
+
+    def __call__(self, x: Tensor, t: Tensor | float, y: Tensor | None = None, **condition: Tensor) -> Estimate:
+        """Exact Estimate at `x` (B, *) and time `t`; where s = 0 < |a| the signal itself, where both vanish the prior mean."""
+        t = as_time(t)
+        a, b, s, _ = self.process.coefficients(t)
+        u = combine(x, (torch.ones_like(b), x), (-b, self.process.require(y)))
+        noisy = s != 0
+        safe = torch.where(noisy, s, torch.ones_like(s))
+        w = u / expand(safe, x)
+        kappa = torch.where(noisy, a / safe, torch.zeros_like(a))
+        inside = self.mixture.posterior_mean(w.flatten(1).double(), kappa.expand(len(x)).double()).reshape(x.shape).to(x.dtype)
+        clean = u / expand(torch.where(a == 0, torch.ones_like(a), a), x)
+        at_clean = (~noisy & (a != 0)).expand(len(x)).reshape(-1, *(1,) * (x.ndim - 1))
+        return estimate_from_x0(self.process, x, t, torch.where(at_clean, clean, inside), y)
+
+
+def exact_flow(mixture: GaussianMixture, w: Tensor, kappa_from: float, kappa_to: float, tolerance: float = 1e-11) -> Tensor:
+    """The probability flow dw/dkappa = E[x0 | w] of a mixture from one kappa to another, `w` (B, D), by an adaptive solver."""
+    from torchdiffeq import odeint
+
+    def rate(kappa: Tensor, w: Tensor) -> Tensor:
+        return mixture.posterior_mean(w, kappa.expand(len(w)))
+
+    ends = torch.tensor([kappa_from, kappa_to], dtype=torch.float64)
+    return odeint(rate, w.double(), ends, rtol=tolerance, atol=tolerance, method="dopri8")[-1]

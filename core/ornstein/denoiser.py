@@ -1,0 +1,45 @@
+"""A network that knows its process and what its output means."""
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from ornstein.estimate import Estimate
+from ornstein.parameterization import Parameterization
+from ornstein.process.affine import Process, as_time
+
+
+@runtime_checkable
+class DenoiserLike(Protocol):
+    """What samplers call: a network, a guided network or an exact formula."""
+
+    process: Process
+
+    def __call__(self, x: Tensor, t: Tensor | float, y: Tensor | None = None, **condition: Tensor) -> Estimate: ...
+
+
+class Denoiser(nn.Module):
+    """Network + process + parameterization: estimates x0 and the noise of x_t.
+
+    The network is called as network(c_in x, t, y, **condition), without y where there is none; it sees t as a vector (B,) in the
+    real type of x. Under autocast only the network runs in low precision.
+    """
+
+    def __init__(self, network: nn.Module, process: Process, parameterization: Parameterization) -> None:
+        super().__init__()
+        self.network = network
+        self.process = process
+        self.parameterization = parameterization
+
+    def forward(self, x: Tensor, t: Tensor | float, y: Tensor | None = None, **condition: Tensor) -> Estimate:
+        """Estimate for `x` (B, *) at time `t`, () or (B,), given the observation `y` (B, *)."""
+        t = as_time(t)
+        scaled, network_time = self.parameterization.inputs(self.process, x, t)
+        if network_time.ndim == 0 and network_time.device.type == "cpu":  # a host number: no copy to wait for
+            times = torch.full((len(x),), network_time.item(), dtype=x.real.dtype, device=x.device)
+        else:
+            times = network_time.to(device=x.device, dtype=x.real.dtype).expand(len(x))
+        arguments = (scaled, times) if y is None else (scaled, times, y)
+        output = self.network(*arguments, **condition).to(x.dtype)
+        return self.parameterization.estimate(self.process, output, x, t, y)

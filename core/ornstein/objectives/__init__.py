@@ -1,0 +1,1 @@
+"""Objectives: how a denoiser learns."""

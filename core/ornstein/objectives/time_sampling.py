@@ -1,0 +1,42 @@
+"""Where on the time axis a denoiser is trained."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ornstein.process.affine import Process
+
+
+class TimeSampling(ABC):
+    """Draws one training time per sample."""
+
+    @abstractmethod
+    def __call__(self, process: Process, count: int, generator: torch.Generator) -> Tensor:
+        """Times, shape (count,), float64, on the device of `generator`."""
+
+
+@dataclass(frozen=True)
+class UniformTimes(TimeSampling):
+    """t ~ U(t_min, t_max), t_max = T if None; SGMSE+ uses t_min = t_eps = 0.03."""
+
+    t_min: float = 0.0
+    t_max: float | None = None
+
+    def __call__(self, process: Process, count: int, generator: torch.Generator) -> Tensor:
+        t_max = process.T if self.t_max is None else self.t_max
+        u = torch.rand(count, generator=generator, device=generator.device, dtype=torch.float64)
+        return self.t_min + u * (t_max - self.t_min)
+
+
+@dataclass(frozen=True)
+class LogNormalTimes(TimeSampling):
+    """log(s/a) ~ N(mean, std^2) (P_mean, P_std of Karras et al. 2022, table 1)."""
+
+    mean: float = -1.2
+    std: float = 1.2
+
+    def __call__(self, process: Process, count: int, generator: torch.Generator) -> Tensor:
+        z = torch.randn(count, generator=generator, device=generator.device, dtype=torch.float64)
+        return process.time_at_kappa((-(self.mean + self.std * z)).exp())

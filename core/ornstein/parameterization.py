@@ -1,0 +1,152 @@
+"""What the output F of a network means: conversions from F to an Estimate, and back to the training target."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ornstein.estimate import Estimate, estimate_from_noise, estimate_from_x0
+from ornstein.process.affine import Process, combine
+
+
+class Parameterization(ABC):
+    """One meaning of the network output. `t` is float64, () or (B,); signals are (B, *)."""
+
+    def inputs(self, process: Process, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """The signal and the time that the network is given."""
+        return x, process.network_time(t)
+
+    @abstractmethod
+    def estimate(self, process: Process, output: Tensor, x: Tensor, t: Tensor, y: Tensor | None = None) -> Estimate:
+        """The Estimate that the network output stands for."""
+
+    @abstractmethod
+    def target(self, truth: Estimate) -> Tensor:
+        """The output a perfect network would give for a known x0 and noise."""
+
+
+@dataclass(frozen=True)
+class X0(Parameterization):
+    """F = x0 (data prediction)."""
+
+    def estimate(self, process: Process, output: Tensor, x: Tensor, t: Tensor, y: Tensor | None = None) -> Estimate:
+        return estimate_from_x0(process, x, t, output, y)
+
+    def target(self, truth: Estimate) -> Tensor:
+        return truth.x0
+
+
+@dataclass(frozen=True)
+class Noise(Parameterization):
+    """F = z, the unit noise (epsilon prediction)."""
+
+    def estimate(self, process: Process, output: Tensor, x: Tensor, t: Tensor, y: Tensor | None = None) -> Estimate:
+        return estimate_from_noise(process, x, t, output, y)
+
+    def target(self, truth: Estimate) -> Tensor:
+        return truth.noise
+
+
+@dataclass(frozen=True)
+class Score(Parameterization):
+    """F = scale * score; the published NCSN++ and NCSN++ 48k networks give minus the score (scale -1)."""
+
+    scale: float = 1.0
+
+    def estimate(self, process: Process, output: Tensor, x: Tensor, t: Tensor, y: Tensor | None = None) -> Estimate:
+        s = process.coefficients(t).s
+        return estimate_from_noise(process, x, t, combine(x, (-s / self.scale, output)), y)
+
+    def target(self, truth: Estimate) -> Tensor:
+        return self.scale * truth.score
+
+
+@dataclass(frozen=True)
+class V(Parameterization):
+    """F = v = a z - s x0 (Salimans and Ho 2022); with u = x - b y and n = a^2 + s^2: x0 = (a u - s v)/n, z = (s u + a v)/n."""
+
+    def estimate(self, process: Process, output: Tensor, x: Tensor, t: Tensor, y: Tensor | None = None) -> Estimate:
+        a, b, s, _ = process.coefficients(t)
+        n = a**2 + s**2
+        x0 = combine(x, (a / n, x), (-a * b / n, process.require(y)), (-s / n, output))
+        noise = combine(x, (s / n, x), (-s * b / n, process.require(y)), (a / n, output))
+        return Estimate(process, x, t, x0, noise, y)
+
+    def target(self, truth: Estimate) -> Tensor:
+        a, _, s, _ = truth.process.coefficients(truth.t)
+        return combine(truth.x, (a, truth.noise), (-s, truth.x0))
+
+
+@dataclass(frozen=True)
+class Velocity(Parameterization):
+    """F = dx/dt = a' x0 + b' y + s' z (flow matching); needs finite s', and a s' - a' s > 0, which every process has inside (0, T)."""
+
+    def estimate(self, process: Process, output: Tensor, x: Tensor, t: Tensor, y: Tensor | None = None) -> Estimate:
+        a, b, s, _ = process.coefficients(t)
+        da, db, ds, _ = process.derivatives(t)
+        n = a * ds - da * s
+        y = process.require(y)
+        x0 = combine(x, (ds / n, x), (-s / n, output), ((s * db - ds * b) / n, y))
+        noise = combine(x, (-da / n, x), (a / n, output), ((da * b - a * db) / n, y))
+        return Estimate(process, x, t, x0, noise, y)
+
+    def target(self, truth: Estimate) -> Tensor:
+        return truth.velocity
+
+
+@dataclass(frozen=True)
+class Mean(Parameterization):
+    """F = a x0 + b y, the mean of the process (the `denoiser` objective of SGMSE+); undefined where a = 0."""
+
+    def estimate(self, process: Process, output: Tensor, x: Tensor, t: Tensor, y: Tensor | None = None) -> Estimate:
+        a, b, _, _ = process.coefficients(t)
+        return estimate_from_x0(process, x, t, combine(x, (1 / a, output), (-b / a, process.require(y))), y)
+
+    def target(self, truth: Estimate) -> Tensor:
+        return truth.mean
+
+
+@dataclass(frozen=True)
+class Residual(Parameterization):
+    """F = y - x0, what the observation has that the clean signal has not (RDDM)."""
+
+    def estimate(self, process: Process, output: Tensor, x: Tensor, t: Tensor, y: Tensor | None = None) -> Estimate:
+        if y is None:
+            raise ValueError("the residual parameterization needs the observation y")
+        return estimate_from_x0(process, x, t, y - output, y)
+
+    def target(self, truth: Estimate) -> Tensor:
+        if truth.y is None:
+            raise ValueError("the residual parameterization needs the observation y")
+        return truth.y - truth.x0
+
+
+@dataclass(frozen=True)
+class EDM(Parameterization):
+    """x0 = c_skip u + c_out F with u = x - b y (Karras et al. 2022, table 1, for any a and s).
+
+    With n = a^2 d^2 + s^2 and d = sigma_data: c_skip = a d^2/n, c_out = s d/sqrt(n), c_in = 1/sqrt(n),
+    network time log(s/a)/4. The network sees c_in x.
+    """
+
+    sigma_data: float = 0.5
+
+    def inputs(self, process: Process, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        a, _, s, _ = process.coefficients(t)
+        return combine(x, (1 / (a**2 * self.sigma_data**2 + s**2).sqrt(), x)), (s / a).log() / 4
+
+    def estimate(self, process: Process, output: Tensor, x: Tensor, t: Tensor, y: Tensor | None = None) -> Estimate:
+        skip, out, b = self._weights(process, t)
+        return estimate_from_x0(process, x, t, combine(x, (skip, x), (-skip * b, process.require(y)), (out, output)), y)
+
+    def target(self, truth: Estimate) -> Tensor:
+        skip, out, b = self._weights(truth.process, truth.t)
+        y = truth.process.require(truth.y)
+        return combine(truth.x, (1 / out, truth.x0), (-skip / out, truth.x), (skip * b / out, y))
+
+    def _weights(self, process: Process, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        a, b, s, _ = process.coefficients(t)
+        n = a**2 * self.sigma_data**2 + s**2
+        return a * self.sigma_data**2 / n, s * self.sigma_data / n.sqrt(), b
+
+

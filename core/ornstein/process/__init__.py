@@ -1,0 +1,1 @@
+"""Affine Gaussian processes: how a clean signal is corrupted."""

@@ -1,0 +1,1 @@
+"""Samplers: from a start point to a sample, on any process."""

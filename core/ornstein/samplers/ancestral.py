@@ -1,0 +1,30 @@
+"""Ancestral sampling with eta, for every process: DDPM and DDIM on VP, the bridge SDE and ODE on a bridge."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ornstein.denoiser import DenoiserLike
+from ornstein.noise import Noise
+from ornstein.samplers.base import Sampler, drawn
+
+
+@dataclass(frozen=True)
+class Ancestral(Sampler):
+    """Steps through the posterior q(x_s | x_t, x0, y) with its standard deviation scaled by eta.
+
+    eta = 1: ancestral sampling (DDPM; the published SDE sampler of a bridge). eta = 0: deterministic (DDIM, Song et al. 2021,
+    equation 12; the published ODE sampler of a bridge, which starts at w = 0). First order.
+    """
+
+    eta: float = 1.0
+
+    def trajectory(
+        self, denoiser: DenoiserLike, x: Tensor, y: Tensor | None = None, noise: Noise | None = None, **condition: Tensor
+    ) -> Iterator[Tensor]:
+        for t, s in self.pairs(denoiser.process):
+            x0 = denoiser(x, t, y, **condition).x0
+            last = bool(denoiser.process.step_weights(t, s, self.eta).noise == 0)
+            x = denoiser.process.step(x, t, s, x0, y, None if last else drawn(noise, x), self.eta)
+            yield x

@@ -1,0 +1,60 @@
+"""What every sampler shares: options, a grid, a loop that can be watched or driven step by step."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ornstein.denoiser import DenoiserLike
+from ornstein.noise import Noise
+from ornstein.process.affine import Process
+from ornstein.samplers.time_grids import TimeGrid, UniformGrid
+
+
+@dataclass(frozen=True)
+class Sampler(ABC):
+    """Turns a start point x_T (B, *) into a sample by calling a denoiser on a time grid; holds options only, never state."""
+
+    steps: int = 30
+    """N, the number of steps."""
+    grid: TimeGrid = UniformGrid()
+
+    @abstractmethod
+    def trajectory(
+        self, denoiser: DenoiserLike, x: Tensor, y: Tensor | None = None, noise: Noise | None = None, **condition: Tensor
+    ) -> Iterator[Tensor]:
+        """Yield the state after every step; the last one is the sample."""
+
+    def evaluations(self, process: Process) -> int | None:
+        """Network calls of one run, or None where the step size adapts."""
+        return self.steps
+
+    def __call__(
+        self,
+        denoiser: DenoiserLike,
+        x: Tensor,
+        y: Tensor | None = None,
+        noise: Noise | None = None,
+        on_step: Callable[[int, int], None] | None = None,
+        **condition: Tensor,
+    ) -> Tensor:
+        """The sample that starts at `x`; `on_step(done, steps)` is called after every step."""
+        with torch.no_grad():
+            for done, x in enumerate(self.trajectory(denoiser, x, y, noise, **condition), start=1):
+                if on_step is not None:
+                    on_step(done, self.steps)
+        return x
+
+    def pairs(self, process: Process) -> Iterator[tuple[Tensor, Tensor]]:
+        """The steps (t, s), s < t, as host scalars."""
+        times = self.grid(process, self.steps)
+        return zip(times[:-1], times[1:], strict=True)
+
+
+def drawn(noise: Noise | None, like: Tensor) -> Tensor:
+    """Unit noise like `like`; raises ValueError if the caller gave no source."""
+    if noise is None:
+        raise ValueError("this sampler is stochastic; give it noise=SampleNoise(seeds)")
+    return noise(like)

@@ -1,0 +1,107 @@
+"""Time grids: the decreasing times t_0 > ... > t_N that a sampler visits, as float64 on the host."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ornstein.process.affine import Process
+
+
+class TimeGrid(ABC):
+    """Chooses `steps` + 1 times for a process."""
+
+    @abstractmethod
+    def __call__(self, process: Process, steps: int) -> Tensor:
+        """Decreasing times, shape (steps + 1,), float64."""
+
+
+def _at_least_one(steps: int) -> int:
+    if steps < 1:
+        raise ValueError(f"a grid needs at least one step, got {steps}")
+    return steps
+
+
+@dataclass(frozen=True)
+class UniformGrid(TimeGrid):
+    """Equal steps in time from `start` (T if None) to `end`.
+
+    `to_zero` spends the last step on going from `end` to 0, which is the grid of SGMSE+: linspace(1, t_eps, N), then 0.
+    """
+
+    start: float | None = None
+    end: float = 0.0
+    to_zero: bool = False
+
+    def __call__(self, process: Process, steps: int) -> Tensor:
+        start = process.T if self.start is None else self.start
+        count = _at_least_one(steps) + (0 if self.to_zero else 1)
+        times = torch.linspace(start, self.end, count, dtype=torch.float64)
+        return torch.cat([times, times.new_zeros(1)]) if self.to_zero else times
+
+
+@dataclass(frozen=True)
+class PowerGrid(TimeGrid):
+    """t = start - (start - end)(i/N)^power: dense at the start, as a bridge wants (kappa ~ sqrt(T - t) there)."""
+
+    power: float = 2.0
+    start: float | None = None
+    end: float = 0.0
+
+    def __call__(self, process: Process, steps: int) -> Tensor:
+        start = process.T if self.start is None else self.start
+        return start - (start - self.end) * torch.linspace(0, 1, _at_least_one(steps) + 1, dtype=torch.float64) ** self.power
+
+
+@dataclass(frozen=True)
+class KarrasGrid(TimeGrid):
+    """(s/a)^(1/rho) in equal steps from `sigma_max` to `sigma_min`, then 0 (Karras et al. 2022, equation 5)."""
+
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    rho: float = 7.0
+
+    def __call__(self, process: Process, steps: int) -> Tensor:
+        ramp = torch.linspace(0, 1, _at_least_one(steps), dtype=torch.float64)
+        low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
+        times = process.time_at_kappa((high + ramp * (low - high)) ** -self.rho)
+        return torch.cat([times, times.new_zeros(1)])
+
+
+@dataclass(frozen=True)
+class LogSNRGrid(TimeGrid):
+    """lambda = log(a/s) in equal steps between the times `start` (T if None) and `end`; a must be positive at the start.
+
+    `to_zero` spends the last step on going from `end` to 0.
+    """
+
+    start: float | None = None
+    end: float = 1e-3
+    to_zero: bool = False
+
+    def __call__(self, process: Process, steps: int) -> Tensor:
+        start = process.T if self.start is None else self.start
+        ends = process.kappa(torch.tensor([start, self.end], dtype=torch.float64))
+        if not bool((ends > 0).all() & ends.isfinite().all()):
+            raise ValueError(f"lambda = log(a/s) is not finite at t = {start} or {self.end}; move the grid inside (0, T)")
+        count = _at_least_one(steps) + (0 if self.to_zero else 1)
+        first, last = ends.log().tolist()
+        times = process.time_at_kappa(torch.linspace(first, last, count, dtype=torch.float64).exp())
+        times[0] = start
+        if count > 1:
+            times[-1] = self.end
+        return torch.cat([times, times.new_zeros(1)]) if self.to_zero else times
+
+
+@dataclass(frozen=True)
+class UserGrid(TimeGrid):
+    """The times given, decreasing."""
+
+    times: tuple[float, ...]
+
+    def __call__(self, process: Process, steps: int) -> Tensor:
+        times = torch.tensor(self.times, dtype=torch.float64)
+        if len(times) != steps + 1 or bool((times.diff() >= 0).any()):
+            raise ValueError(f"{steps} steps need {steps + 1} decreasing times, got {len(times)}")
+        return times
