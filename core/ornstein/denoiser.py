@@ -22,8 +22,8 @@ class DenoiserLike(Protocol):
 class Denoiser(nn.Module):
     """Network + process + parameterization: estimates x0 and the noise of x_t.
 
-    The network is called as network(c_in x, t, y, **condition), without y where there is none; it sees t as a vector (B,) in the
-    real type of x. Under autocast only the network runs in low precision.
+    The network is called as network(c_in x, t, y, **condition), without y where there is none; it sees t as a vector
+    (B,) in the real type of x. Under autocast only the network runs in low precision.
     """
 
     def __init__(self, network: nn.Module, process: Process, parameterization: Parameterization) -> None:

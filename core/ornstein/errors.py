@@ -2,4 +2,5 @@
 
 
 class UserError(Exception):
-    """A mistake a user can mend. The message says in one line what is wrong and what to do; the command line prints it and exits with 2."""
+    """A mistake a user can mend. The message says in one line what is wrong and what to do; the command line prints it
+    and exits with 2."""

@@ -63,7 +63,8 @@ class Score(Parameterization):
 
 @dataclass(frozen=True)
 class V(Parameterization):
-    """F = v = a z - s x0 (Salimans and Ho 2022); with u = x - b y and n = a^2 + s^2: x0 = (a u - s v)/n, z = (s u + a v)/n."""
+    """F = v = a z - s x0 (Salimans and Ho 2022); with u = x - b y and n = a^2 + s^2: x0 = (a u - s v)/n, z = (s u + a
+    v)/n."""
 
     def estimate(self, process: Process, output: Tensor, x: Tensor, t: Tensor, y: Tensor | None = None) -> Estimate:
         a, b, s, _ = process.coefficients(t)
@@ -79,7 +80,8 @@ class V(Parameterization):
 
 @dataclass(frozen=True)
 class Velocity(Parameterization):
-    """F = dx/dt = a' x0 + b' y + s' z (flow matching); needs finite s', and a s' - a' s > 0, which every process has inside (0, T)."""
+    """F = dx/dt = a' x0 + b' y + s' z (flow matching); needs finite s', and a s' - a' s > 0, which every process has
+    inside (0, T)."""
 
     def estimate(self, process: Process, output: Tensor, x: Tensor, t: Tensor, y: Tensor | None = None) -> Estimate:
         a, b, s, _ = process.coefficients(t)
@@ -148,5 +150,3 @@ class EDM(Parameterization):
         a, b, s, _ = process.coefficients(t)
         n = a**2 * self.sigma_data**2 + s**2
         return a * self.sigma_data**2 / n, s * self.sigma_data / n.sqrt(), b
-
-

@@ -4,11 +4,22 @@ import pytest
 import torch
 
 from ornstein.estimate import Estimate
-from ornstein.parameterization import EDM, V, X0, Mean, Noise, Parameterization, Residual, Score, Velocity
+from ornstein.parameterization import EDM, X0, Mean, Noise, Parameterization, Residual, Score, V, Velocity
 from ornstein.process.affine import Process
 from tests.core.process.test_processes import every_process
 
-PARAMETERIZATIONS = [X0(), Noise(), Score(), Score(scale=-1.0), V(), Velocity(), Mean(), Residual(), EDM(), EDM(sigma_data=0.1)]
+PARAMETERIZATIONS = [
+    X0(),
+    Noise(),
+    Score(),
+    Score(scale=-1.0),
+    V(),
+    Velocity(),
+    Mean(),
+    Residual(),
+    EDM(),
+    EDM(sigma_data=0.1),
+]
 
 
 @every_process

@@ -13,11 +13,12 @@ from ornstein.process.affine import Process, combine, expand
 
 @dataclass(frozen=True)
 class Preconditioned(Parameterization):
-    """out = c_skip x_t + c_out F(c_in x_t, y, t), where F may be divided by s or t first; what `out` means is `predicts`.
+    """out = c_skip x_t + c_out F(c_in x_t, y, t), where F may be divided by s or t first; what `out` means is
+    `predicts`.
 
-    With d = sigma_data: c_in 1 or 1/sqrt(s^2 + d^2); c_out 1, s, 1/s or s d/sqrt(s^2 + d^2); c_skip 0 or d^2/(s^2 + d^2).
-    `predicts` x0 (data prediction), the score (score matching) or the mean (denoiser loss; there F is the mean itself and c_skip, c_out are
-    unused, as published).
+    With d = sigma_data: c_in 1 or 1/sqrt(s^2 + d^2); c_out 1, s, 1/s or s d/sqrt(s^2 + d^2); c_skip 0 or d^2/(s^2 +
+    d^2). `predicts` x0 (data prediction), the score (score matching) or the mean (denoiser loss; there F is the mean
+    itself and c_skip, c_out are unused, as published).
     """
 
     predicts: Literal["x0", "score", "mean"] = "x0"

@@ -56,7 +56,8 @@ class MixtureDenoiser:
     process: Process
 
     def __call__(self, x: Tensor, t: Tensor | float, y: Tensor | None = None, **condition: Tensor) -> Estimate:
-        """Exact Estimate at `x` (B, *) and time `t`; where s = 0 < |a| the signal itself, where both vanish the prior mean."""
+        """Exact Estimate at `x` (B, *) and time `t`; where s = 0 < |a| the signal itself, where both vanish the prior
+        mean."""
         t = as_time(t)
         a, b, s, _ = self.process.coefficients(t)
         u = combine(x, (torch.ones_like(b), x), (-b, self.process.require(y)))
@@ -64,14 +65,21 @@ class MixtureDenoiser:
         safe = torch.where(noisy, s, torch.ones_like(s))
         w = u / expand(safe, x)
         kappa = torch.where(noisy, a / safe, torch.zeros_like(a))
-        inside = self.mixture.posterior_mean(w.flatten(1).double(), kappa.expand(len(x)).double()).reshape(x.shape).to(x.dtype)
+        inside = (
+            self.mixture.posterior_mean(w.flatten(1).double(), kappa.expand(len(x)).double())
+            .reshape(x.shape)
+            .to(x.dtype)
+        )
         clean = u / expand(torch.where(a == 0, torch.ones_like(a), a), x)
         at_clean = (~noisy & (a != 0)).expand(len(x)).reshape(-1, *(1,) * (x.ndim - 1))
         return estimate_from_x0(self.process, x, t, torch.where(at_clean, clean, inside), y)
 
 
-def exact_flow(mixture: GaussianMixture, w: Tensor, kappa_from: float, kappa_to: float, tolerance: float = 1e-11) -> Tensor:
-    """The probability flow dw/dkappa = E[x0 | w] of a mixture from one kappa to another, `w` (B, D), by an adaptive solver."""
+def exact_flow(
+    mixture: GaussianMixture, w: Tensor, kappa_from: float, kappa_to: float, tolerance: float = 1e-11
+) -> Tensor:
+    """The probability flow dw/dkappa = E[x0 | w] of a mixture from one kappa to another, `w` (B, D), by an adaptive
+    solver."""
     from torchdiffeq import odeint
 
     def rate(kappa: Tensor, w: Tensor) -> Tensor:

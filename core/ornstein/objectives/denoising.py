@@ -18,7 +18,13 @@ class Objective(ABC):
 
     @abstractmethod
     def __call__(
-        self, denoiser: DenoiserLike, x0: Tensor, y: Tensor | None = None, *, generator: torch.Generator, **condition: Tensor
+        self,
+        denoiser: DenoiserLike,
+        x0: Tensor,
+        y: Tensor | None = None,
+        *,
+        generator: torch.Generator,
+        **condition: Tensor,
     ) -> dict[str, Tensor]:
         """Scalars to log; `loss` is the one to minimise."""
 
@@ -27,9 +33,9 @@ class Objective(ABC):
 class DenoisingObjective(Objective):
     """Squared error of one field of the Estimate at a random time.
 
-    `compare`: `noise` is score matching, |s score + z|^2 (Richter et al. 2023, equation 11); `x0` data prediction; `mean` the `denoiser`
-    loss of SGMSE+; `velocity` flow matching. `reduction` per sample: mean, or half of the sum or mean, as published; then the mean
-    over the batch.
+    `compare`: `noise` is score matching, |s score + z|^2 (Richter et al. 2023, equation 11); `x0` data prediction;
+    `mean` the `denoiser` loss of SGMSE+; `velocity` flow matching. `reduction` per sample: mean, or half of the sum or
+    mean, as published; then the mean over the batch.
     """
 
     compare: Literal["x0", "noise", "mean", "velocity"] = "noise"
@@ -38,13 +44,25 @@ class DenoisingObjective(Objective):
     reduction: Literal["mean", "half_mean", "half_sum"] = "mean"
 
     def __call__(
-        self, denoiser: DenoiserLike, x0: Tensor, y: Tensor | None = None, *, generator: torch.Generator, **condition: Tensor
+        self,
+        denoiser: DenoiserLike,
+        x0: Tensor,
+        y: Tensor | None = None,
+        *,
+        generator: torch.Generator,
+        **condition: Tensor,
     ) -> dict[str, Tensor]:
         estimate, truth = self.corrupt_and_estimate(denoiser, x0, y, generator=generator, **condition)
         return {"loss": self.compare_with(estimate, truth)}
 
     def corrupt_and_estimate(
-        self, denoiser: DenoiserLike, x0: Tensor, y: Tensor | None = None, *, generator: torch.Generator, **condition: Tensor
+        self,
+        denoiser: DenoiserLike,
+        x0: Tensor,
+        y: Tensor | None = None,
+        *,
+        generator: torch.Generator,
+        **condition: Tensor,
     ) -> tuple[Estimate, Estimate]:
         """The denoiser's Estimate of a corrupted `x0`, and the true one."""
         t = self.time_sampling(denoiser.process, len(x0), generator).to(x0.device)

@@ -1,7 +1,7 @@
 """The one family of processes: x_t = a(t) x0 + b(t) y + s(t) z with z ~ N(0, I).
 
-Time t = 0 is clean, t = T is corrupted; y is the observation (noisy speech, low-resolution picture), absent where b = 0.
-Besides the marginal, a process has a memory phi: two times s < t of one path are correlated through
+Time t = 0 is clean, t = T is corrupted; y is the observation (noisy speech, low-resolution picture), absent where b =
+0. Besides the marginal, a process has a memory phi: two times s < t of one path are correlated through
 
     c = (phi_t / phi_s) (s_s / s_t),
 
@@ -19,7 +19,8 @@ from torch import Tensor
 
 
 class Coefficients(NamedTuple):
-    """The four functions of time of a process, or their derivatives: float64, of the shape of t (or broadcasting against the signal)."""
+    """The four functions of time of a process, or their derivatives: float64, of the shape of t (or broadcasting
+    against the signal)."""
 
     a: Tensor
     """Weight of the clean signal x0."""
@@ -46,7 +47,8 @@ def as_time(t: Tensor | float) -> Tensor:
 
 
 def expand(c: Tensor, x: Tensor) -> Tensor:
-    """Make the coefficient `c` broadcast against the signal `x`: () stays a host scalar, (B,) becomes (B, 1, ...), a map stays a map."""
+    """Make the coefficient `c` broadcast against the signal `x`: () stays a host scalar, (B,) becomes (B, 1, ...), a
+    map stays a map."""
     if c.ndim == 0:
         return c if c.device.type == "cpu" else c.to(x.real.dtype)
     if c.ndim == 1 and x.ndim > 1:
@@ -110,7 +112,8 @@ class Process(ABC):
         return self.variance_rate(t) - 2 * self.derivatives(t).phi / phi * s**2
 
     def drift(self, x: Tensor, t: Tensor | float, x0: Tensor | None = None, y: Tensor | None = None) -> Tensor:
-        """Forward drift (phi'/phi) x + (a' - a phi'/phi) x0 + (b' - b phi'/phi) y; x0 matters only where phi is not proportional to a."""
+        """Forward drift (phi'/phi) x + (a' - a phi'/phi) x0 + (b' - b phi'/phi) y; x0 matters only where phi is not
+        proportional to a."""
         t = as_time(t)
         a, b, _, phi = self.coefficients(t)
         da, db, _, dphi = self.derivatives(t)
@@ -122,9 +125,10 @@ class Process(ABC):
     def step_weights(self, t: Tensor | float, s: Tensor | float, eta: float = 1.0) -> StepWeights:
         """Weights of one step from time `t` to the earlier time `s` given the clean signal.
 
-        With c = (phi_t/phi_s)(s_s/s_t), tau = eta s_s sqrt(1 - c^2): x_s = a_s x0 + b_s y + sqrt(s_s^2 - tau^2) z_t + tau eps.
-        eta = 1 samples the exact posterior q(x_s | x_t, x0, y), eta = 0 is the deterministic step, which is also the
-        first-order step of dw/dkappa = x0 (w = (x - b y)/s, kappa = a/s). Where s_t = 0 (a bridge at T), z_t counts as 0.
+        With c = (phi_t/phi_s)(s_s/s_t), tau = eta s_s sqrt(1 - c^2): x_s = a_s x0 + b_s y + sqrt(s_s^2 - tau^2) z_t +
+        tau eps. eta = 1 samples the exact posterior q(x_s | x_t, x0, y), eta = 0 is the deterministic step, which is
+        also the first-order step of dw/dkappa = x0 (w = (x - b y)/s, kappa = a/s). Where s_t = 0 (a bridge at T), z_t
+        counts as 0.
         """
         a_t, b_t, s_t, phi_t = self.coefficients(as_time(t))
         a_s, b_s, s_s, phi_s = self.coefficients(as_time(s))
@@ -158,7 +162,8 @@ class Process(ABC):
         return torch.where(a == 0, torch.zeros_like(a), a / s)
 
     def time_at_kappa(self, kappa: Tensor | float) -> Tensor:
-        """The time at which a/s equals `kappa`, by bisection to the last bit of float64 (kappa is monotone); ends are clamped."""
+        """The time at which a/s equals `kappa`, by bisection to the last bit of float64 (kappa is monotone); ends are
+        clamped."""
         kappa = as_time(kappa)
         low, high = torch.zeros_like(kappa), torch.full_like(kappa, self.T)
         for _ in range(1100 if self.T > 1 else 80):
@@ -167,7 +172,9 @@ class Process(ABC):
                 break
             above = self.kappa(middle) > kappa
             low, high = torch.where(above, middle, low), torch.where(above, high, middle)
-        return torch.where(self.kappa(torch.full_like(kappa, self.T)) >= kappa, torch.full_like(kappa, self.T), (low + high) / 2)
+        return torch.where(
+            self.kappa(torch.full_like(kappa, self.T)) >= kappa, torch.full_like(kappa, self.T), (low + high) / 2
+        )
 
     def network_time(self, t: Tensor) -> Tensor:
         """What a network of this process is told instead of `t`; the published networks define it."""

@@ -11,7 +11,8 @@ from ornstein.process.affine import Coefficients, Process
 
 @dataclass(frozen=True)
 class VE(Process):
-    """a = 1, s = sigma_min (sigma_max/sigma_min)^t (Song et al. 2021, equation 31); a little noise, sigma_min, is left at t = 0."""
+    """a = 1, s = sigma_min (sigma_max/sigma_min)^t (Song et al. 2021, equation 31); a little noise, sigma_min, is left
+    at t = 0."""
 
     sigma_min: float = 0.01
     sigma_max: float = 50.0

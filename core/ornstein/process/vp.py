@@ -53,7 +53,8 @@ class VP(VariancePreserving):
 
 @dataclass(frozen=True)
 class CosineVP(VariancePreserving):
-    """VP diffusion with a = cos((t+o)/(1+o) pi/2) / cos(o/(1+o) pi/2) (Nichol and Dhariwal 2021, equation 17); a = 0 at T."""
+    """VP diffusion with a = cos((t+o)/(1+o) pi/2) / cos(o/(1+o) pi/2) (Nichol and Dhariwal 2021, equation 17); a = 0
+    at T."""
 
     offset: float = 0.008
     """o, the paper's s."""

@@ -14,14 +14,19 @@ from ornstein.samplers.base import Sampler, drawn
 class Ancestral(Sampler):
     """Steps through the posterior q(x_s | x_t, x0, y) with its standard deviation scaled by eta.
 
-    eta = 1: ancestral sampling (DDPM; the published SDE sampler of a bridge). eta = 0: deterministic (DDIM, Song et al. 2021,
-    equation 12; the published ODE sampler of a bridge, which starts at w = 0). First order.
+    eta = 1: ancestral sampling (DDPM; the published SDE sampler of a bridge). eta = 0: deterministic (DDIM, Song et
+    al. 2021, equation 12; the published ODE sampler of a bridge, which starts at w = 0). First order.
     """
 
     eta: float = 1.0
 
     def trajectory(
-        self, denoiser: DenoiserLike, x: Tensor, y: Tensor | None = None, noise: Noise | None = None, **condition: Tensor
+        self,
+        denoiser: DenoiserLike,
+        x: Tensor,
+        y: Tensor | None = None,
+        noise: Noise | None = None,
+        **condition: Tensor,
     ) -> Iterator[Tensor]:
         for t, s in self.pairs(denoiser.process):
             x0 = denoiser(x, t, y, **condition).x0

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -15,7 +16,8 @@ from ornstein.samplers.time_grids import TimeGrid, UniformGrid
 
 @dataclass(frozen=True)
 class Sampler(ABC):
-    """Turns a start point x_T (B, *) into a sample by calling a denoiser on a time grid; holds options only, never state."""
+    """Turns a start point x_T (B, *) into a sample by calling a denoiser on a time grid; holds options only, never
+    state."""
 
     steps: int = 30
     """N, the number of steps."""
@@ -23,7 +25,12 @@ class Sampler(ABC):
 
     @abstractmethod
     def trajectory(
-        self, denoiser: DenoiserLike, x: Tensor, y: Tensor | None = None, noise: Noise | None = None, **condition: Tensor
+        self,
+        denoiser: DenoiserLike,
+        x: Tensor,
+        y: Tensor | None = None,
+        noise: Noise | None = None,
+        **condition: Tensor,
     ) -> Iterator[Tensor]:
         """Yield the state after every step; the last one is the sample."""
 
@@ -41,16 +48,17 @@ class Sampler(ABC):
         **condition: Tensor,
     ) -> Tensor:
         """The sample that starts at `x`; `on_step(done, steps)` is called after every step."""
+        state = x
         with torch.no_grad():
-            for done, x in enumerate(self.trajectory(denoiser, x, y, noise, **condition), start=1):
+            states = self.trajectory(denoiser, x, y, noise, **condition)
+            for done, state in enumerate(states, start=1):  # noqa: B007  # the last one is the result
                 if on_step is not None:
                     on_step(done, self.steps)
-        return x
+        return state
 
     def pairs(self, process: Process) -> Iterator[tuple[Tensor, Tensor]]:
         """The steps (t, s), s < t, as host scalars."""
-        times = self.grid(process, self.steps)
-        return zip(times[:-1], times[1:], strict=True)
+        return pairwise(self.grid(process, self.steps))
 
 
 def drawn(noise: Noise | None, like: Tensor) -> Tensor:

@@ -24,11 +24,12 @@ class _Bridge(Protocol):
 
 @dataclass(frozen=True)
 class PublishedBridge(Sampler):
-    """First-order bridge sampler that tells the network the time it goes TO (Jukic et al. 2024, as in the code of SGMSE+).
+    """First-order bridge sampler that tells the network the time it goes TO (Jukic et al. 2024, as in the code of
+    SGMSE+).
 
-    The state is at t, the network is asked at s < t: this is what the published checkpoints were evaluated with. `sde` draws noise in every
-    step but the last. Where the process has eps > 0, eps enters the weights as published. `Ancestral` is the same rule with the network
-    asked at t.
+    The state is at t, the network is asked at s < t: this is what the published checkpoints were evaluated with. `sde`
+    draws noise in every step but the last. Where the process has eps > 0, eps enters the weights as published.
+    `Ancestral` is the same rule with the network asked at t.
     """
 
     steps: int = 50
@@ -36,10 +37,17 @@ class PublishedBridge(Sampler):
     mode: Literal["sde", "ode"] = "sde"
 
     def trajectory(
-        self, denoiser: DenoiserLike, x: Tensor, y: Tensor | None = None, noise: Noise | None = None, **condition: Tensor
+        self,
+        denoiser: DenoiserLike,
+        x: Tensor,
+        y: Tensor | None = None,
+        noise: Noise | None = None,
+        **condition: Tensor,
     ) -> Iterator[Tensor]:
         if not hasattr(denoiser.process, "variances"):
-            raise ValueError(f"PublishedBridge works on a bridge, not on {type(denoiser.process).__name__}; use Ancestral")
+            raise ValueError(
+                f"PublishedBridge works on a bridge, not on {type(denoiser.process).__name__}; use Ancestral"
+            )
         bridge = cast(_Bridge, denoiser.process)
         pairs = list(self.pairs(denoiser.process))
         weights_of = published_sde_weights if self.mode == "sde" else published_ode_weights

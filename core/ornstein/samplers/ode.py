@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -16,10 +17,11 @@ from ornstein.samplers.time_grids import TimeGrid, UniformGrid
 
 @dataclass(frozen=True)
 class ProbabilityFlowODE(Sampler):
-    """dx/dt = velocity from the first to the last time of the grid by torchdiffeq, then, if `final_step`, one noiseless reverse step to 0.
+    """dx/dt = velocity from the first to the last time of the grid by torchdiffeq, then, if `final_step`, one
+    noiseless reverse step to 0.
 
-    The defaults are the ODE sampler of SGMSE+: Dormand-Prince 5(4), tolerances 1e-5, from 1 to t_eps = 0.03. The velocity must be finite on
-    the way, so a bridge has to start below T.
+    The defaults are the ODE sampler of SGMSE+: Dormand-Prince 5(4), tolerances 1e-5, from 1 to t_eps = 0.03. The
+    velocity must be finite on the way, so a bridge has to start below T.
     """
 
     steps: int = 1
@@ -30,7 +32,12 @@ class ProbabilityFlowODE(Sampler):
     final_step: bool = True
 
     def trajectory(
-        self, denoiser: DenoiserLike, x: Tensor, y: Tensor | None = None, noise: Noise | None = None, **condition: Tensor
+        self,
+        denoiser: DenoiserLike,
+        x: Tensor,
+        y: Tensor | None = None,
+        noise: Noise | None = None,
+        **condition: Tensor,
     ) -> Iterator[Tensor]:
         from torchdiffeq import odeint
 
@@ -45,12 +52,21 @@ class ProbabilityFlowODE(Sampler):
 
         is_complex = x.is_complex()
         times = self.grid(denoiser.process, self.steps)
-        for t, s in zip(times[:-1], times[1:], strict=True):
-            # step_t makes the solver land on s: it would step past it and interpolate, into times where s(t) is not real
+        for i, (t, s) in enumerate(pairwise(times), start=1):
+            # step_t makes the solver land on s: it would step past it and interpolate, into times where s(t) is not
+            # real
             options = {"step_t": s[None]}
-            path = odeint(velocity, real(x), torch.stack([t, s]), rtol=self.rtol, atol=self.atol, method=self.method, options=options)
+            path = odeint(
+                velocity,
+                real(x),
+                torch.stack([t, s]),
+                rtol=self.rtol,
+                atol=self.atol,
+                method=self.method,
+                options=options,
+            )
             x = signal(path[-1])
-            if s is not times[-1]:
+            if i < self.steps:
                 yield x
         if self.final_step:
             end = times[-1]

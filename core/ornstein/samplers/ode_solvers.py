@@ -1,7 +1,7 @@
 """Solvers of the one probability flow, dw/dkappa = x0 with w = (x - b y)/s and kappa = a/s.
 
-They form their weights from (a, s), never from a logarithm, so that a <= 0 and s = 0 are ordinary. On a bridge s_T = 0: w_T = 0
-there is the published deterministic output; `random_start` draws w_T ~ N(0, I), the law of the flow.
+They form their weights from (a, s), never from a logarithm, so that a <= 0 and s = 0 are ordinary. On a bridge s_T =
+0: w_T = 0 there is the published deterministic output; `random_start` draws w_T ~ N(0, I), the law of the flow.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,8 @@ class FlowSolver(Sampler):
     def flow_step(
         self, process: Process, x: Tensor, t: Tensor, s: Tensor, x0: Tensor, y: Tensor | None, noise: Noise | None
     ) -> Tensor:
-        """w_s = w_t + (kappa_s - kappa_t) x0, that is u_s = (s_s/s_t) u_t + (a_s - a_t s_s/s_t) x0; s_s = 0 returns a_s x0 + b_s y."""
+        """w_s = w_t + (kappa_s - kappa_t) x0, that is u_s = (s_s/s_t) u_t + (a_s - a_t s_s/s_t) x0; s_s = 0 returns
+        a_s x0 + b_s y."""
         x_s = process.step(x, t, s, x0, y)
         starts_without_noise = bool(process.coefficients(t).s == 0)
         if self.random_start and starts_without_noise:
@@ -38,7 +39,12 @@ class Euler(FlowSolver):
     """x0 held constant over the step. First order; the same as DDIM, and as Euler in s/a (k-diffusion)."""
 
     def trajectory(
-        self, denoiser: DenoiserLike, x: Tensor, y: Tensor | None = None, noise: Noise | None = None, **condition: Tensor
+        self,
+        denoiser: DenoiserLike,
+        x: Tensor,
+        y: Tensor | None = None,
+        noise: Noise | None = None,
+        **condition: Tensor,
     ) -> Iterator[Tensor]:
         for t, s in self.pairs(denoiser.process):
             x = self.flow_step(denoiser.process, x, t, s, denoiser(x, t, y, **condition).x0, y, noise)
@@ -53,7 +59,12 @@ class Heun(FlowSolver):
     """
 
     def trajectory(
-        self, denoiser: DenoiserLike, x: Tensor, y: Tensor | None = None, noise: Noise | None = None, **condition: Tensor
+        self,
+        denoiser: DenoiserLike,
+        x: Tensor,
+        y: Tensor | None = None,
+        noise: Noise | None = None,
+        **condition: Tensor,
     ) -> Iterator[Tensor]:
         process = denoiser.process
         for t, s in self.pairs(process):
@@ -80,13 +91,20 @@ class Heun(FlowSolver):
 
 @dataclass(frozen=True)
 class DPMSolverPP2M(FlowSolver):
-    """DPM-Solver++ (2M): x0 extrapolated in lambda = log(a/s) from two calls (Lu et al. 2022, algorithm 2). Second order, one call a step.
+    """DPM-Solver++ (2M): x0 extrapolated in lambda = log(a/s) from two calls (Lu et al. 2022, algorithm 2). Second
+    order, one call a step.
 
-    D = x0 + (x0 - x0_prev)/(2 r), r = (lambda_t - lambda_prev)/(lambda_s - lambda_t). A step that touches a <= 0 or s = 0 is an Euler step.
+    D = x0 + (x0 - x0_prev)/(2 r), r = (lambda_t - lambda_prev)/(lambda_s - lambda_t). A step that touches a <= 0 or s
+    = 0 is an Euler step.
     """
 
     def trajectory(
-        self, denoiser: DenoiserLike, x: Tensor, y: Tensor | None = None, noise: Noise | None = None, **condition: Tensor
+        self,
+        denoiser: DenoiserLike,
+        x: Tensor,
+        y: Tensor | None = None,
+        noise: Noise | None = None,
+        **condition: Tensor,
     ) -> Iterator[Tensor]:
         process = denoiser.process
         previous: tuple[Tensor, Tensor] | None = None

@@ -43,7 +43,8 @@ class AnnealedLangevin(Corrector):
 class Langevin(Corrector):
     """e = 2 (snr |z|/|score|)^2 (Song et al. 2021, algorithm 4).
 
-    `batch_mean` averages the two norms over the batch as published code does, so that a sample depends on its neighbours.
+    `batch_mean` averages the two norms over the batch as published code does, so that a sample depends on its
+    neighbours.
     """
 
     snr: float = 0.5
@@ -59,10 +60,12 @@ class Langevin(Corrector):
 
 @dataclass(frozen=True)
 class PredictorCorrector(Sampler):
-    """Correct, then one Euler-Maruyama step of dx = (velocity - e^2 score/2) dt + e dw; the result is the last step without its noise.
+    """Correct, then one Euler-Maruyama step of dx = (velocity - e^2 score/2) dt + e dw; the result is the last step
+    without its noise.
 
-    e = noise_scale g: 1 is Anderson's reverse equation (the reverse-diffusion predictor of Song et al. 2021 and SGMSE+), 0 is Euler on the
-    probability flow in t. The defaults are the published sampler of SGMSE+: 30 steps, 60 calls.
+    e = noise_scale g: 1 is Anderson's reverse equation (the reverse-diffusion predictor of Song et al. 2021 and
+    SGMSE+), 0 is Euler on the probability flow in t. The defaults are the published sampler of SGMSE+: 30 steps, 60
+    calls.
     """
 
     grid: TimeGrid = UniformGrid(end=0.03, to_zero=True)
@@ -71,7 +74,12 @@ class PredictorCorrector(Sampler):
     noise_scale: float = 1.0
 
     def trajectory(
-        self, denoiser: DenoiserLike, x: Tensor, y: Tensor | None = None, noise: Noise | None = None, **condition: Tensor
+        self,
+        denoiser: DenoiserLike,
+        x: Tensor,
+        y: Tensor | None = None,
+        noise: Noise | None = None,
+        **condition: Tensor,
     ) -> Iterator[Tensor]:
         pairs = list(self.pairs(denoiser.process))
         for i, (t, s) in enumerate(pairs):

@@ -51,7 +51,10 @@ class PowerGrid(TimeGrid):
 
     def __call__(self, process: Process, steps: int) -> Tensor:
         start = process.T if self.start is None else self.start
-        return start - (start - self.end) * torch.linspace(0, 1, _at_least_one(steps) + 1, dtype=torch.float64) ** self.power
+        return (
+            start
+            - (start - self.end) * torch.linspace(0, 1, _at_least_one(steps) + 1, dtype=torch.float64) ** self.power
+        )
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,8 @@ class KarrasGrid(TimeGrid):
 
 @dataclass(frozen=True)
 class LogSNRGrid(TimeGrid):
-    """lambda = log(a/s) in equal steps between the times `start` (T if None) and `end`; a must be positive at the start.
+    """lambda = log(a/s) in equal steps between the times `start` (T if None) and `end`; a must be positive at the
+    start.
 
     `to_zero` spends the last step on going from `end` to 0.
     """
@@ -84,7 +88,9 @@ class LogSNRGrid(TimeGrid):
         start = process.T if self.start is None else self.start
         ends = process.kappa(torch.tensor([start, self.end], dtype=torch.float64))
         if not bool((ends > 0).all() & ends.isfinite().all()):
-            raise ValueError(f"lambda = log(a/s) is not finite at t = {start} or {self.end}; move the grid inside (0, T)")
+            raise ValueError(
+                f"lambda = log(a/s) is not finite at t = {start} or {self.end}; move the grid inside (0, T)"
+            )
         count = _at_least_one(steps) + (0 if self.to_zero else 1)
         first, last = ends.log().tolist()
         times = process.time_at_kappa(torch.linspace(first, last, count, dtype=torch.float64).exp())

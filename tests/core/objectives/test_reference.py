@@ -46,7 +46,11 @@ def test_score_matching(vectors: ReferenceFile) -> None:
         torch.testing.assert_close(objective.compare_with(p.estimate, p.truth), vectors.tensor(expected), **T64)
 
 
-@reference_files("speech", "losses*.npz", needs=["loss_denoiser_1", "loss_denoiser_sigma2", "loss_denoiser_edm_mean_of_single_item_losses"])
+@reference_files(
+    "speech",
+    "losses*.npz",
+    needs=["loss_denoiser_1", "loss_denoiser_sigma2", "loss_denoiser_edm_mean_of_single_item_losses"],
+)
 def test_denoiser_weightings(vectors: ReferenceFile) -> None:
     """D = score s^2 + x_t estimates the mean; `forward_out` is the score."""
     p = pair(vectors, Score(), vectors.tensor("forward_out"), OUVE())

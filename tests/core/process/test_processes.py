@@ -100,9 +100,10 @@ def test_the_ends() -> None:
     zero = torch.zeros((), dtype=torch.float64)
     for process in PROCESSES:
         a, b, _, _ = process.coefficients(zero)
-        assert abs(a - 1) < 1e-7 and abs(b) < 1e-7
+        assert abs(a - 1) < 1e-7
+        assert abs(b) < 1e-7
     bridge = SchroedingerBridge().coefficients(torch.ones((), dtype=torch.float64))
-    assert bridge.a == 0 and bridge.b == 1 and bridge.s == 0
+    assert (bridge.a, bridge.b, bridge.s) == (0, 1, 0)
     assert CosineVP().coefficients(torch.ones((), dtype=torch.float64)).a == 0
 
 

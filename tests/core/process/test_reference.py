@@ -32,7 +32,9 @@ def some_estimate(v: ReferenceFile, case: str) -> Estimate:
     return Estimate(process, x, t, combine(x, (1 / a, x), (-b / a, y), (-s / a, noise)), noise, y)
 
 
-@reference_files("speech", "sde_ouve*.npz", cases=lambda v: v.prefixes("_theta_smin_smax"), needs=["t", "{case}_mean", "{case}_std"])
+@reference_files(
+    "speech", "sde_ouve*.npz", cases=lambda v: v.prefixes("_theta_smin_smax"), needs=["t", "{case}_mean", "{case}_std"]
+)
 def test_ouve_marginal(vectors: ReferenceFile, case: str) -> None:
     process, t = ouve(vectors, case), vectors.tensor("t")
     mean = process.mean(vectors.tensor(f"{case}_x0"), t, vectors.tensor(f"{case}_y"))
@@ -40,7 +42,9 @@ def test_ouve_marginal(vectors: ReferenceFile, case: str) -> None:
     torch.testing.assert_close(process.coefficients(t).s, vectors.tensor(f"{case}_std"), **T64)
 
 
-@reference_files("speech", "sde_ouve*.npz", cases=lambda v: v.prefixes("_theta_smin_smax"), needs=["t", "{case}_drift", "{case}_g"])
+@reference_files(
+    "speech", "sde_ouve*.npz", cases=lambda v: v.prefixes("_theta_smin_smax"), needs=["t", "{case}_drift", "{case}_g"]
+)
 def test_ouve_forward_equation(vectors: ReferenceFile, case: str) -> None:
     process, t = ouve(vectors, case), vectors.tensor("t")
     drift = process.drift(vectors.tensor(f"{case}_x"), t, y=vectors.tensor(f"{case}_y"))
@@ -48,7 +52,12 @@ def test_ouve_forward_equation(vectors: ReferenceFile, case: str) -> None:
     torch.testing.assert_close(process.diffusion_squared(t).sqrt(), vectors.tensor(f"{case}_g"), **T64)
 
 
-@reference_files("speech", "sde_ouve*.npz", cases=lambda v: v.prefixes("_theta_smin_smax"), needs=["t", "{case}_rev_f", "{case}_rev_f_ode"])
+@reference_files(
+    "speech",
+    "sde_ouve*.npz",
+    cases=lambda v: v.prefixes("_theta_smin_smax"),
+    needs=["t", "{case}_rev_f", "{case}_rev_f_ode"],
+)
 def test_ouve_reverse_equations(vectors: ReferenceFile, case: str) -> None:
     estimate, dt = some_estimate(vectors, case), vectors.tensor(f"{case}_step")
     g = estimate.process.diffusion_squared(estimate.t).sqrt()
@@ -64,13 +73,17 @@ def test_ouve_reverse_equations(vectors: ReferenceFile, case: str) -> None:
         torch.testing.assert_close(ours, vectors.tensor(f"{case}_{name}")[noisy(vectors)], **T64)
 
 
-@reference_files("speech", "sde_sbve*.npz", cases=lambda v: v.prefixes("_k_c_eps"), needs=["t", "{case}_mean", "{case}_std"])
+@reference_files(
+    "speech", "sde_sbve*.npz", cases=lambda v: v.prefixes("_k_c_eps"), needs=["t", "{case}_mean", "{case}_std"]
+)
 def test_bridge(vectors: ReferenceFile, case: str) -> None:
     process, t = SchroedingerBridge(*vectors.tensor(f"{case}_k_c_eps").tolist()), vectors.tensor("t")
     v, r, total = process.variances(t)
     torch.testing.assert_close(v.sqrt(), vectors.tensor(f"{case}_sigma_t"), **T64)
     torch.testing.assert_close(r.sqrt(), vectors.tensor(f"{case}_sigma_bar_t"), **T64)
-    torch.testing.assert_close(torch.tensor(total, dtype=torch.float64).sqrt(), vectors.tensor(f"{case}_sigma_T"), **T64)
+    torch.testing.assert_close(
+        torch.tensor(total, dtype=torch.float64).sqrt(), vectors.tensor(f"{case}_sigma_T"), **T64
+    )
     torch.testing.assert_close(process.c**0.5 * process.k**t, vectors.tensor(f"{case}_g"), **T64)
     mean = process.mean(vectors.tensor(f"{case}_x0"), t, vectors.tensor(f"{case}_y"))
     torch.testing.assert_close(mean, vectors.tensor(f"{case}_mean"), **T64)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import lru_cache
+from itertools import pairwise
 
 import pytest
 import torch
@@ -61,7 +62,7 @@ def noise(count: int, seed: int = 100) -> SampleNoise:
     return Rows([seed])
 
 
-# -- distribution -------------------------------------------------------------------------------------------------------
+# -- distribution ----------------------------------------------------------------------------------------------------
 
 STOCHASTIC_AND_FLOW: dict[str, Sampler] = {
     "ancestral": Ancestral(),
@@ -93,7 +94,8 @@ def assert_distribution(sample: Tensor, tolerance: float) -> None:
 @pytest.mark.parametrize("sampler", STOCHASTIC_AND_FLOW)
 def test_ends_in_the_right_distribution(name: str, sampler: str) -> None:
     if name == "bridge" and sampler in ("ddim", "half"):
-        # from x_T = y alone an eta below 1 cannot reach the law (w_T = 0 is the published output): begin inside with exact draws
+        # from x_T = y alone an eta below 1 cannot reach the law (w_T = 0 is the published output): begin inside with
+        # exact draws
         grid: TimeGrid = UniformGrid(start=0.95)
     else:
         grid = grid_for(name)
@@ -105,8 +107,11 @@ def test_ends_in_the_right_distribution(name: str, sampler: str) -> None:
 
 @pytest.mark.parametrize("name", PROCESSES)
 @pytest.mark.parametrize("corrector", [None, AnnealedLangevin(snr=0.16), Langevin(snr=0.16, batch_mean=True)], ids=repr)
-def test_predictor_corrector_ends_in_the_right_distribution(name: str, corrector: AnnealedLangevin | Langevin | None) -> None:
-    """Reverse Euler-Maruyama needs finite rates, so it begins below T; Langevin leaves the law alone only if its step does not depend on the sample."""
+def test_predictor_corrector_ends_in_the_right_distribution(
+    name: str, corrector: AnnealedLangevin | Langevin | None
+) -> None:
+    """Reverse Euler-Maruyama needs finite rates, so it begins below T; Langevin leaves the law alone only if its step
+    does not depend on the sample."""
     process = PROCESSES[name]
     grid = LogSNRGrid(start=0.98 * process.T, end=float(process.time_at_kappa(60.0)), to_zero=True)
     method = PredictorCorrector(steps=120, grid=grid, corrector=corrector)
@@ -123,7 +128,7 @@ def test_adaptive_flow_ends_in_the_right_distribution(name: str) -> None:
     assert_distribution(method(MixtureDenoiser(MIXTURE, process), x, y), 0.1)
 
 
-# -- order --------------------------------------------------------------------------------------------------------------
+# -- order -----------------------------------------------------------------------------------------------------------
 
 
 @lru_cache
@@ -135,7 +140,8 @@ def exact_between(first: float, last: float) -> tuple[Tensor, Tensor]:
 
 
 def flow_error(process: Process, sampler: Sampler, first: float, last: float) -> float:
-    """RMS distance to the exact flow between two values of kappa; the grid of `sampler` must run between their times."""
+    """RMS distance to the exact flow between two values of kappa; the grid of `sampler` must run between their
+    times."""
     w, exact = exact_between(first, last)
     begin, end = (process.coefficients(process.time_at_kappa(kappa)) for kappa in (first, last))
     y = Y.expand(32, 2)
@@ -144,7 +150,9 @@ def flow_error(process: Process, sampler: Sampler, first: float, last: float) ->
 
 
 @pytest.mark.parametrize("name", PROCESSES)
-@pytest.mark.parametrize(("sampler", "order"), [(Euler(), 1), (Ancestral(eta=0.0), 1), (Heun(), 2), (DPMSolverPP2M(), 2)], ids=repr)
+@pytest.mark.parametrize(
+    ("sampler", "order"), [(Euler(), 1), (Ancestral(eta=0.0), 1), (Heun(), 2), (DPMSolverPP2M(), 2)], ids=repr
+)
 def test_order(name: str, sampler: Sampler, order: int) -> None:
     process = PROCESSES[name]
     first, last = (float(process.time_at_kappa(k)) for k in (0.6, 8.0))
@@ -160,7 +168,9 @@ def test_euler_on_the_flow_in_time_is_first_order(name: str) -> None:
     process = PROCESSES[name]
     first, last = (float(process.time_at_kappa(k)) for k in (0.6, 4.0))
     sampler = PredictorCorrector(corrector=None, noise_scale=0.0)
-    errors = [flow_error(process, replace(sampler, steps=n, grid=UniformGrid(first, last)), 0.6, 4.0) for n in (100, 200)]
+    errors = [
+        flow_error(process, replace(sampler, steps=n, grid=UniformGrid(first, last)), 0.6, 4.0) for n in (100, 200)
+    ]
     measured = torch.tensor(errors).log2().diff().neg()
     assert (measured - 1).abs().max() < 0.25, f"errors {errors}, orders {measured.tolist()}"
 
@@ -169,14 +179,16 @@ def test_euler_on_the_flow_in_time_is_first_order(name: str) -> None:
 def test_ancestral_sampling_is_weakly_first_order_or_better(name: str) -> None:
     """For Gaussian data the law of the sample is known at every step: its variance converges to the data's."""
     process = PROCESSES[name]
-    gaussian = GaussianMixture(torch.ones(1, dtype=torch.float64), torch.zeros(1, 1).double(), torch.full((1, 1, 1), 0.25).double())
+    gaussian = GaussianMixture(
+        torch.ones(1, dtype=torch.float64), torch.zeros(1, 1).double(), torch.full((1, 1, 1), 0.25).double()
+    )
     grid = LogSNRGrid(start=float(process.time_at_kappa(0.05)), end=float(process.time_at_kappa(200.0)))
 
     def variance_error(steps: int) -> float:
         times = grid(process, steps)
         a, _, s, _ = process.coefficients(times[0])
         variance = a**2 * 0.25 + s**2
-        for t, earlier in zip(times[:-1], times[1:], strict=True):
+        for t, earlier in pairwise(times):
             w = process.step_weights(t, earlier)
             a, _, s, _ = process.coefficients(t)
             gain = a * 0.25 / (a**2 * 0.25 + s**2)  # x0 = gain u, the exact denoiser
@@ -230,7 +242,7 @@ def test_one_flow_for_all_processes() -> None:
             torch.testing.assert_close(end, ends[0], rtol=1e-10, atol=1e-10)
 
 
-# -- counting, noise, starts --------------------------------------------------------------------------------------------
+# -- counting, noise, starts -----------------------------------------------------------------------------------------
 
 
 class Counting(MixtureDenoiser):
@@ -243,7 +255,14 @@ class Counting(MixtureDenoiser):
 
 @pytest.mark.parametrize(
     "sampler",
-    [Ancestral(steps=5), Euler(steps=5), Heun(steps=5), DPMSolverPP2M(steps=5), PredictorCorrector(steps=5), PublishedBridge(steps=5)],
+    [
+        Ancestral(steps=5),
+        Euler(steps=5),
+        Heun(steps=5),
+        DPMSolverPP2M(steps=5),
+        PredictorCorrector(steps=5),
+        PublishedBridge(steps=5),
+    ],
     ids=repr,
 )
 def test_evaluations_are_counted_right(sampler: Sampler) -> None:
@@ -261,7 +280,9 @@ def test_samples_do_not_depend_on_their_batch() -> None:
     x, y = start(process, 4)
     denoiser = MixtureDenoiser(MIXTURE, process)
     together = PredictorCorrector(steps=6)(denoiser, x, y, SampleNoise([5, 6, 7, 8]))
-    alone = torch.cat([PredictorCorrector(steps=6)(denoiser, x[i : i + 1], y[i : i + 1], SampleNoise([5 + i])) for i in range(4)])
+    alone = torch.cat(
+        [PredictorCorrector(steps=6)(denoiser, x[i : i + 1], y[i : i + 1], SampleNoise([5 + i])) for i in range(4)]
+    )
     torch.testing.assert_close(alone, together, rtol=0, atol=1e-12)
 
 
@@ -281,7 +302,12 @@ def test_flow_from_a_bridge_end_without_random_start_is_the_published_ode() -> N
         """The published weights with the network asked at t instead of s."""
 
         def trajectory(self, denoiser, x, y=None, noise=None, **condition):  # type: ignore[no-untyped-def]
-            times = dict(zip(*(t.tolist() for t in (self.grid(denoiser.process, 8)[1:], self.grid(denoiser.process, 8)[:-1])), strict=True))
+            times = dict(
+                zip(
+                    *(t.tolist() for t in (self.grid(denoiser.process, 8)[1:], self.grid(denoiser.process, 8)[:-1])),
+                    strict=True,
+                )
+            )
 
             class Shifted:
                 process = denoiser.process

@@ -55,14 +55,21 @@ class GaussianData:
         t = as_time(t)
         a, b, s, _ = self.process.coefficients(t)
         gain = a * self.s0**2 / (a**2 * self.s0**2 + s**2 + 1e-12)
-        return estimate_from_x0(self.process, x, t, self.m + gain * combine(x, (torch.ones(()), x), (-a, self.m), (-b, y)), y)
+        return estimate_from_x0(
+            self.process, x, t, self.m + gain * combine(x, (torch.ones(()), x), (-a, self.m), (-b, y)), y
+        )
 
 
 def score_model(v: ReferenceFile) -> GaussianScore:
     return GaussianScore(OUVE(*v.tensor("theta_smin_smax").tolist()), v.tensor("m"), v.tensor("s0"))
 
 
-@reference_files("speech", "sampler_pc*.npz", cases=lambda v: v.prefixes("_cfg"), needs=["{case}_noise", "{case}_states", "{case}_result"])
+@reference_files(
+    "speech",
+    "sampler_pc*.npz",
+    cases=lambda v: v.prefixes("_cfg"),
+    needs=["{case}_noise", "{case}_states", "{case}_result"],
+)
 def test_predictor_corrector(vectors: ReferenceFile, case: str) -> None:
     config, model, y = vectors.json(f"{case}_cfg"), score_model(vectors), vectors.tensor("y")
     corrector = {
@@ -70,7 +77,9 @@ def test_predictor_corrector(vectors: ReferenceFile, case: str) -> None:
         "langevin": Langevin(config["snr"], batch_mean=True),
         "none": None,
     }[config["corrector"]]
-    sampler = PredictorCorrector(config["N"], UniformGrid(end=config["eps"], to_zero=True), corrector, config["corrector_steps"])
+    sampler = PredictorCorrector(
+        config["N"], UniformGrid(end=config["eps"], to_zero=True), corrector, config["corrector_steps"]
+    )
     noise = replay(vectors.tensor(f"{case}_noise"))
     x = model.process.start(noise(y), y)
     trajectory = list(sampler.trajectory(model, x, y, noise))
@@ -98,7 +107,12 @@ def test_euler_on_the_probability_flow(vectors: ReferenceFile) -> None:
     torch.testing.assert_close(ours, vectors.tensor("pf_euler_result"), **T64)
 
 
-@reference_files("speech", "sampler_sb*.npz", cases=lambda v: v.prefixes("_states"), needs=["{case}_N", "{case}_result", "k_c_eps", "t_eps"])
+@reference_files(
+    "speech",
+    "sampler_sb*.npz",
+    cases=lambda v: v.prefixes("_states"),
+    needs=["{case}_N", "{case}_result", "k_c_eps", "t_eps"],
+)
 def test_bridge(vectors: ReferenceFile, case: str) -> None:
     process = SchroedingerBridge(*vectors.tensor("k_c_eps").tolist())
     model, y = GaussianData(process, vectors.tensor("m"), vectors.tensor("s0")), vectors.tensor("y")

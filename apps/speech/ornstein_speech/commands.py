@@ -1,0 +1,18 @@
+"""The verbs of `ornstein speech`. Light on purpose: help pages read this file, so it imports nothing heavy."""
+
+from ornstein.cli import App, Verb
+
+app = App(
+    name="speech",
+    summary="Remove noise and reverberation from speech.",
+    verbs={
+        "enhance": Verb("ornstein_speech.enhance:enhance", "clean a recording or a folder of recordings"),
+        "evaluate": Verb("ornstein_speech.evaluate:evaluate", "score a checkpoint on noisy/clean pairs, with a report"),
+        "demo": Verb("ornstein_speech.demo:demo", "enhance the shipped recordings and write a page to listen to"),
+        "prepare": Verb("ornstein_speech.prepare:prepare", "build a training set from public recordings"),
+        "import": Verb("ornstein_speech.published:import_checkpoint", "convert a published SGMSE checkpoint"),
+        "export": Verb("ornstein_speech.export:export", "turn a training checkpoint into a file for enhance"),
+    },
+    task="ornstein_speech.task:SpeechTask",
+    data="ornstein_speech.data:SpeechData",
+)

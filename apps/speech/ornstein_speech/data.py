@@ -1,0 +1,146 @@
+"""The data of a training run: three datasets and their loaders."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from lightning.pytorch import LightningDataModule
+
+from ornstein.errors import UserError
+from ornstein.training.data import ResumableLoader, SizedDataset
+from ornstein_speech.datasets import FixedMixes, MixedOnTheFly, PairedFolder, voicebank_demand
+
+Layout = Literal["mixes", "pairs", "voicebank"]
+
+
+class SpeechData(LightningDataModule):
+    """Clean and noisy speech for fit, validate, test and predict.
+
+    Args:
+        root: folder of the set.
+        layout: `mixes`: ROOT/speech and ROOT/noise with train, valid and test, mixed on the fly (what `ornstein speech
+            prepare` makes); `pairs`: ROOT/{train,valid,test}/{clean,noisy} (or anechoic, reverb) with the same file
+            names; `voicebank`: VoiceBank-DEMAND as distributed.
+        batch_size: segments per device and step.
+        samples: length of a training segment; (frames - 1) * hop, so 32640 is 256 frames.
+        rate: of the model, in Hz.
+        normalize: which peak becomes 1 in a training segment.
+        resample: convert files of another rate instead of refusing them.
+        snr_range: of the mixes in training, in dB.
+        epoch_length: mixes per training epoch.
+        valid_files, test_files: how many files are enhanced; whole files, one at a time unless they are mixes.
+        snrs: of the mixes in validation and test, in dB.
+        eval_batch_size: mixes enhanced at once in validation and test.
+        num_workers: loading processes.
+        seed: of cuts, mixes and order.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        layout: Layout = "mixes",
+        batch_size: int = 8,
+        samples: int = 32640,
+        rate: int = 16000,
+        normalize: Literal["noisy", "clean", "not"] = "noisy",
+        resample: bool = False,
+        snr_range: tuple[float, float] = (0.0, 15.0),
+        epoch_length: int = 8000,
+        valid_files: int = 20,
+        test_files: int = 48,
+        snrs: tuple[float, ...] = (0.0, 5.0, 10.0, 15.0),
+        eval_batch_size: int = 8,
+        num_workers: int = 2,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.root, self.layout = Path(root), layout
+        self.batch_size, self.samples, self.rate, self.normalize, self.resample = (
+            batch_size,
+            samples,
+            rate,
+            normalize,
+            resample,
+        )
+        self.snr_range, self.epoch_length, self.snrs = snr_range, epoch_length, snrs
+        self.valid_files, self.test_files, self.eval_batch_size = valid_files, test_files, eval_batch_size
+        self.num_workers, self.seed = num_workers, seed
+
+    def train_dataloader(self) -> ResumableLoader:
+        """Random segments, shuffled."""
+        return self._loader(self._train_set(), self.batch_size, train=True)
+
+    def val_dataloader(self) -> ResumableLoader:
+        """Whole files, in order."""
+        return self._evaluation("valid", self.valid_files)
+
+    def test_dataloader(self) -> ResumableLoader:
+        """Whole files, in order."""
+        return self._evaluation("test", self.test_files)
+
+    predict_dataloader = test_dataloader
+
+    def _train_set(self) -> SizedDataset:
+        if not self.root.is_dir():
+            raise UserError(
+                f"there is no folder {self.root}; make it with `ornstein speech prepare` or name yours with --data.root"
+            )
+        if self.layout == "mixes":
+            return MixedOnTheFly(
+                self.root / "speech" / "train",
+                self.root / "noise" / "train",
+                length=self.epoch_length,
+                snr_range=self.snr_range,
+                seconds=max(4.0, self.samples / self.rate),
+                samples=self.samples,
+                normalize=self.normalize,
+                rate=self.rate,
+                seed=self.seed,
+            )
+        return self._pairs("train", samples=self.samples, normalize=self.normalize, seed=self.seed)
+
+    def _evaluation(self, split: Literal["valid", "test"], files: int) -> ResumableLoader:
+        if self.layout == "mixes":
+            mixes = FixedMixes(
+                self.root / "speech" / split,
+                self.root / "noise" / split,
+                length=files,
+                snrs=self.snrs,
+                rate=self.rate,
+                seed=self.seed,
+            )
+            return self._loader(mixes, self.eval_batch_size, train=False)
+        return self._loader(_Spread(self._pairs(split, samples=None), files), 1, train=False)
+
+    def _pairs(self, split: Literal["train", "valid", "test"], **options: Any) -> PairedFolder:
+        options |= {"rate": self.rate, "resample": self.resample}
+        if self.layout == "voicebank":
+            return voicebank_demand(self.root, split, **options)
+        return PairedFolder(self.root, split, **options)
+
+    def _loader(self, dataset: SizedDataset, batch_size: int, *, train: bool) -> ResumableLoader:
+        return ResumableLoader(
+            dataset,
+            batch_size,
+            train=train,
+            seed=self.seed,
+            num_workers=self.num_workers if train else 0,
+            pin_memory=self._on_gpu(),
+        )
+
+    def _on_gpu(self) -> bool:
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+
+
+class _Spread:
+    """`count` items of a dataset, evenly spread, so that a limit does not take one speaker only."""
+
+    def __init__(self, dataset: PairedFolder, count: int) -> None:
+        self.dataset = dataset
+        size = len(dataset)
+        self.indices = range(size) if count >= size else [i * size // count for i in range(count)]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.dataset[self.indices[index]]

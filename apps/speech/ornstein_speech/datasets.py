@@ -1,0 +1,400 @@
+"""Clean and noisy speech as map-style datasets.
+
+An item is {"clean": (1, frames), "noisy": (1, frames), "name": str}, float32 waveforms. Whatever is random in item i of
+epoch e is a pure function of (seed, e, i): neither the number of workers nor the order of access changes it.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ornstein.errors import UserError
+from ornstein_speech import audio, mixing
+
+Normalize = Literal["noisy", "clean", "not"]
+Crop = Literal["random", "centre"]
+Item = dict[str, Any]
+
+SAMPLES = 32640
+"""(256 - 1) * 128: 256 STFT frames with a hop of 128, 2.04 s at 16 kHz."""
+
+
+def item_generator(seed: int, epoch: int, index: int) -> torch.Generator:
+    """Return the CPU generator of one item, seeded by a hash of (seed, epoch, index)."""
+    digest = hashlib.sha256(f"{seed}/{epoch}/{index}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+def segment(
+    clean: Tensor,
+    noisy: Tensor,
+    samples: int,
+    start: int | torch.Generator | None = None,
+    normalize: Normalize = "noisy",
+) -> tuple[Tensor, Tensor]:
+    """Cut a pair to `samples` frames, then divide both by one scalar.
+
+    Shorter signals get zeros: floor(p/2) before, the rest after. The divisor is the peak of the cut noisy signal
+    (`noisy`), of the cut clean signal (`clean`), or 1 (`not`); a silent segment is left as it is.
+
+    Args:
+        clean, noisy: (..., L), same shape.
+        samples: frames wanted.
+        start: first frame; a generator draws floor(U(0, L - samples)); None takes the centre, floor((L - samples) / 2).
+        normalize: which peak becomes 1.
+    """
+    if clean.shape != noisy.shape:
+        raise ValueError(f"shapes differ: {tuple(clean.shape)} and {tuple(noisy.shape)}")
+    if normalize not in get_args(Normalize):
+        raise UserError(f"normalize is {normalize!r}; use one of {', '.join(get_args(Normalize))}")
+    spare = clean.shape[-1] - samples
+    if spare >= 0:
+        if start is None:
+            begin = spare // 2
+        elif isinstance(start, torch.Generator):
+            begin = int(mixing.uniform(0.0, float(spare), start))
+        else:
+            begin = start
+        if not 0 <= begin <= spare:
+            raise ValueError(f"start {begin} is outside 0..{spare}")
+        clean, noisy = clean[..., begin : begin + samples], noisy[..., begin : begin + samples]
+    else:
+        pad = (-spare // 2, -spare - (-spare // 2))
+        clean, noisy = torch.nn.functional.pad(clean, pad), torch.nn.functional.pad(noisy, pad)
+    if normalize == "not":
+        return clean, noisy
+    peak = (noisy if normalize == "noisy" else clean).abs().max()
+    scale = torch.where(peak > 0, peak, torch.ones_like(peak))
+    return clean / scale, noisy / scale
+
+
+class PairedFolder(Dataset[Item]):
+    """Pairs of clean and noisy files with the same relative path below two folders.
+
+    The folders are ROOT/SPLIT/clean and ROOT/SPLIT/noisy, or anechoic and reverb; further directory levels are allowed.
+    Every pair is checked when the dataset is made.
+
+    Args:
+        root: folder of the set.
+        split: train, valid or test; None when ROOT itself holds the two folders.
+        samples: length of an item in frames; None gives whole files (different lengths: batch size 1).
+        crop: `random` (training) or `centre` (validation).
+        normalize: see `segment`; used only where items are cut.
+        rate: rate in Hz of the items; other rates are refused unless `resample`.
+        resample: convert files of another rate while loading.
+        seed: of the random cuts.
+        folders: names of the two folders, clean first.
+        speakers: keep only files whose name starts with one of these and an underscore.
+        without_speakers: leave these out.
+
+    Raises:
+        UserError: missing folder or partner, unequal length, wrong rate, more than one channel, no files.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str | None = "train",
+        *,
+        samples: int | None = SAMPLES,
+        crop: Crop = "random",
+        normalize: Normalize = "noisy",
+        rate: int = 16000,
+        resample: bool = False,
+        seed: int = 0,
+        folders: tuple[str, str] | None = None,
+        speakers: Sequence[str] | None = None,
+        without_speakers: Sequence[str] = (),
+    ) -> None:
+        base = Path(root) / split if split else Path(root)
+        if folders is None:
+            folders = ("anechoic", "reverb") if (base / "anechoic").is_dir() else ("clean", "noisy")
+        self.clean, self.noisy = base / folders[0], base / folders[1]
+        self.samples, self.crop, self.normalize = samples, crop, normalize
+        self.rate, self.resample, self.seed, self.epoch = rate, resample, seed, 0
+        if crop not in get_args(Crop):
+            raise UserError(f"crop is {crop!r}; use one of {', '.join(get_args(Crop))}")
+
+        def chosen(name: str) -> bool:
+            speaker = Path(name).name.split("_")[0]
+            return speaker not in without_speakers and (speakers is None or speaker in speakers)
+
+        self.names = [name for name in _paired_names(self.clean, self.noisy) if chosen(name)]
+        if not self.names:
+            raise UserError(f"{self.clean} holds no sound files; check the folder")
+        for name in self.names:
+            self._check(name)
+
+    def _check(self, name: str) -> None:
+        clean, noisy = audio.info(self.clean / name), audio.info(self.noisy / name)
+        if clean.rate != noisy.rate:
+            raise UserError(
+                f"{name} has {clean.rate} Hz in {self.clean} but {noisy.rate} Hz in {self.noisy}; make them equal"
+            )
+        if clean.frames != noisy.frames:
+            raise UserError(
+                f"{name} has {clean.frames} frames in {self.clean} but {noisy.frames} in {self.noisy}; "
+                "pairs have to be equally long"
+            )
+        if clean.channels != 1 or noisy.channels != 1:
+            raise UserError(f"{name} has {max(clean.channels, noisy.channels)} channels; pairs have to be mono")
+        if clean.rate != self.rate and not self.resample:
+            raise UserError(
+                f"{self.clean / name} has {clean.rate} Hz, not {self.rate}; convert the set with "
+                f"`ornstein speech resample FOLDER NEW_FOLDER --rate {self.rate}`, or set resample: true"
+            )
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose random cuts are drawn."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Item:
+        name = self.names[index]
+        clean = torch.from_numpy(audio.read(self.clean / name, self.rate)[0])
+        noisy = torch.from_numpy(audio.read(self.noisy / name, self.rate)[0])
+        if self.samples is not None:
+            start = item_generator(self.seed, self.epoch, index) if self.crop == "random" else None
+            clean, noisy = segment(clean, noisy, self.samples, start, self.normalize)
+        return {"clean": clean, "noisy": noisy, "name": name}
+
+
+VOICEBANK_VALIDATION_SPEAKERS = ("p226", "p287")
+
+
+def voicebank_demand(
+    root: str | Path, split: Literal["train", "valid", "test"], *, speakers: Literal[28, 56] = 28, **options: Any
+) -> PairedFolder:
+    """Open VoiceBank-DEMAND as distributed: folders {clean,noisy}_trainset_28spk_wav and {clean,noisy}_testset_wav.
+
+    Validation takes the training speakers p226 and p287. The distributed files have 48 kHz: they are refused with the
+    command that resamples them, unless `resample=True`. Further options are those of `PairedFolder`.
+    """
+    if split not in ("train", "valid", "test"):
+        raise UserError(f"split is {split!r}; use train, valid or test")
+    part = "testset" if split == "test" else f"trainset_{speakers}spk"
+    options.setdefault("crop", "random" if split == "train" else "centre")
+    if split == "test":
+        options.setdefault("samples", None)
+    if split == "train":
+        options.setdefault("without_speakers", VOICEBANK_VALIDATION_SPEAKERS)
+    if split == "valid":
+        options.setdefault("speakers", VOICEBANK_VALIDATION_SPEAKERS)
+    return PairedFolder(root, None, folders=(f"clean_{part}_wav", f"noisy_{part}_wav"), **options)
+
+
+class ClipBank(Sequence[Tensor]):
+    """Decoded clips held in memory as one int16 array: 2 bytes a sample, shared by forked workers.
+
+    Indexing gives float32 of shape (frames,). Files of another rate are resampled, several channels are averaged.
+    """
+
+    def __init__(self, files: Iterable[Path], rate: int = 16000) -> None:
+        self.files = list(files)
+        parts = [_decoded(path, rate) for path in self.files]
+        self.ends = np.cumsum([len(part) for part in parts], dtype=np.int64)
+        self.samples = torch.from_numpy(np.concatenate(parts) if parts else np.zeros(0, np.int16))
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: Any) -> Any:
+        if not 0 <= index < len(self.files):
+            raise IndexError(index)
+        start = int(self.ends[index - 1]) if index else 0
+        return self.samples[start : int(self.ends[index])].to(torch.float32) / 32768
+
+
+def load_banks(folder: str | Path, rate: int = 16000, only: Sequence[str] | None = None) -> dict[str, ClipBank]:
+    """Load FOLDER/NAME/**/files as one ClipBank per NAME, in alphabetical order.
+
+    Raises:
+        UserError: no such folder, or no sound files in it.
+    """
+    folder = Path(folder)
+    files: dict[str, list[Path]] = {}
+    for path in audio.find(folder):
+        parts = path.relative_to(folder).parts
+        if len(parts) > 1 and (only is None or parts[0] in only):
+            files.setdefault(parts[0], []).append(path)
+    if not files:
+        raise UserError(
+            f"{folder} holds no sub-folders with sound files; check the path or run `ornstein speech prepare`"
+        )
+    return {name: ClipBank(paths, rate) for name, paths in sorted(files.items())}
+
+
+class MixedOnTheFly(Dataset[Item]):
+    """Speech and noise mixed while training: joined clips of one voice, one noise, one SNR, one random cut.
+
+    Args:
+        speech: folder with one sub-folder per voice, such as prompts-16k/speech/train.
+        noise: folder with sub-folders babble, music, effects or others, such as prompts-16k/noise/train.
+        length: items per epoch.
+        snr_range: SNR in dB ~ U(low, high) over the joined item.
+        noises: kinds and their weights; default: coloured noise 2, every recorded kind 1.
+        seconds: length before the cut.
+        samples: length of an item in frames.
+        normalize: see `segment`.
+        level: RMS level of the noisy signal in dB re full scale ~ U(low, high), visible with normalize `not` only.
+        rate: in Hz.
+        seed: of everything random.
+    """
+
+    def __init__(
+        self,
+        speech: str | Path,
+        noise: str | Path,
+        *,
+        length: int = 8000,
+        snr_range: tuple[float, float] = (0.0, 15.0),
+        noises: dict[str, float] | None = None,
+        seconds: float = 4.0,
+        samples: int = SAMPLES,
+        normalize: Normalize = "noisy",
+        level: tuple[float, float] = (-35.0, -15.0),
+        rate: int = 16000,
+        seed: int = 0,
+    ) -> None:
+        self.voices = load_banks(speech, rate)
+        self.recordings = load_banks(noise, rate)
+        self.noises = noises or {"coloured": 2.0, **dict.fromkeys(self.recordings, 1.0)}
+        self.length, self.snr_range, self.level = length, snr_range, level
+        self.frames, self.samples, self.normalize = max(samples, round(seconds * rate)), samples, normalize
+        self.rate, self.seed, self.epoch = rate, seed, 0
+        _check_kinds(self.noises, self.recordings)
+        if length < 1 or not snr_range[0] <= snr_range[1] or not any(w > 0 for w in self.noises.values()):
+            raise UserError("length has to be positive, snr_range ascending and one noise weight above 0")
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose items are drawn."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> Item:
+        if not 0 <= index < self.length:
+            raise IndexError(index)
+        generator = item_generator(self.seed, self.epoch, index)
+        voice = list(self.voices)[mixing.integer(0, len(self.voices) - 1, generator)]
+        weights = torch.tensor(list(self.noises.values()), dtype=torch.float64)
+        kind = list(self.noises)[int(torch.multinomial(weights, 1, generator=generator))]
+        snr = mixing.uniform(*self.snr_range, generator)
+        clean, noisy = _mixture(self.voices[voice], kind, self.recordings, self.frames, snr, generator, self.rate)
+        gain = mixing.level_gain(noisy, generator, *self.level)
+        clean, noisy = segment(clean * gain, noisy * gain, self.samples, generator, self.normalize)
+        return {"clean": clean, "noisy": noisy, "name": f"{self.epoch}/{index}-{voice}-{kind}-{snr:.1f}dB"}
+
+
+class FixedMixes(Dataset[Item]):
+    """A fixed list of mixes for validation and test, going evenly through SNRs, noise kinds and voices.
+
+    Item i has SNR i mod S and noise (i // S) mod N, and the voices rotate. It is a function of (files, seed, i); other
+    machines get the same up to float32 rounding. Peaks above .95 are scaled down, both signals alike.
+
+    Args:
+        speech, noise: as in `MixedOnTheFly`, of the held-out split.
+        length: number of mixes.
+        snrs: in dB.
+        noises: kinds; default: babble, music and effects where there are such folders, white, pink, brown.
+        seconds: length of a mix.
+        samples: cut each mix to its centre (validation of the loss); None: whole.
+        normalize: see `segment`; used only with `samples`.
+        rate: in Hz.
+        seed: of the mixes.
+    """
+
+    def __init__(
+        self,
+        speech: str | Path,
+        noise: str | Path,
+        *,
+        length: int = 48,
+        snrs: Sequence[float] = (0.0, 5.0, 10.0, 15.0),
+        noises: Sequence[str] | None = None,
+        seconds: float = 4.0,
+        samples: int | None = None,
+        normalize: Normalize = "noisy",
+        rate: int = 16000,
+        seed: int = 0,
+    ) -> None:
+        self.voices = load_banks(speech, rate)
+        self.recordings = load_banks(noise, rate)
+        self.noises = tuple(noises) if noises else (*self.recordings, *mixing.COLOURS)
+        self.length, self.snrs, self.frames = length, tuple(snrs), round(seconds * rate)
+        self.samples, self.normalize, self.rate, self.seed = samples, normalize, rate, seed
+        _check_kinds(self.noises, self.recordings)
+        if length < 1 or not self.snrs or self.frames < 1:
+            raise UserError("length, snrs and seconds must not be empty")
+
+    def __len__(self) -> int:
+        return self.length
+
+    def condition(self, index: int) -> tuple[str, str, float]:
+        """Voice, noise kind and SNR in dB of item `index`."""
+        per_voice = len(self.snrs) * len(self.noises)
+        voice = (index + index // len(self.snrs) + index // per_voice) % len(self.voices)
+        kind = self.noises[index // len(self.snrs) % len(self.noises)]
+        return list(self.voices)[voice], kind, self.snrs[index % len(self.snrs)]
+
+    def __getitem__(self, index: int) -> Item:
+        if not 0 <= index < self.length:
+            raise IndexError(index)
+        voice, kind, snr = self.condition(index)
+        generator = item_generator(self.seed, 0, index)
+        clean, noisy = _mixture(self.voices[voice], kind, self.recordings, self.frames, snr, generator, self.rate)
+        scale = 0.95 / max(0.95, float(clean.abs().max()), float(noisy.abs().max()))
+        clean, noisy = clean * scale, noisy * scale
+        if self.samples is not None:
+            clean, noisy = segment(clean, noisy, self.samples, None, self.normalize)
+        return {"clean": clean, "noisy": noisy, "name": f"{index:03d}-{voice}-{kind}-{snr:g}dB"}
+
+
+def _mixture(
+    voice: ClipBank,
+    kind: str,
+    recordings: dict[str, ClipBank],
+    frames: int,
+    snr: float,
+    generator: torch.Generator,
+    rate: int,
+) -> tuple[Tensor, Tensor]:
+    clean = mixing.join(voice, frames, generator, rate)
+    noise = mixing.make_noise(kind, recordings, frames, generator, rate)
+    return clean[None], mixing.mix(clean, noise, snr)[None]
+
+
+def _check_kinds(kinds: Iterable[str], recordings: dict[str, ClipBank]) -> None:
+    known = ["coloured", *mixing.COLOURS, *recordings]
+    for kind in kinds:
+        if kind not in known:
+            raise UserError(f"no noise of kind {kind!r}; use {', '.join(known)}")
+
+
+def _decoded(path: Path, rate: int) -> np.ndarray[Any, np.dtype[np.int16]]:
+    if path.suffix.lower() == ".g722" and rate == 16000:
+        audio.info(path)  # its checks
+        return audio.decode_g722(path.read_bytes())
+    samples, _ = audio.read(path, rate)
+    return np.round(np.clip(samples.mean(0), -1, 32767 / 32768) * 32768).astype(np.int16)
+
+
+def _paired_names(clean: Path, noisy: Path) -> list[str]:
+    found = [[path.relative_to(folder).as_posix() for path in audio.find(folder)] for folder in (clean, noisy)]
+    for own, other, folder in ((found[0], found[1], noisy), (found[1], found[0], clean)):
+        missing = sorted(set(own) - set(other))
+        if missing:
+            raise UserError(
+                f"{len(missing)} files have no partner in {folder}: {', '.join(missing[:3])}; "
+                "pairs have the same relative path"
+            )
+    return found[0]

@@ -1,0 +1,96 @@
+"""Real noisy speech before and after: the first thing to run."""
+
+from pathlib import Path
+from typing import Literal
+
+from ornstein.errors import UserError
+from ornstein.files import check_target
+
+METRICS = ("pesq", "estoi", "si_sdr")
+
+
+def demo(
+    output: Path = Path("demo"),
+    *,
+    data: Path | None = None,
+    checkpoint: Path | None = None,
+    steps: int | None = None,
+    sampler: Literal["sde", "ode", "2m", "heun", "pc"] | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+) -> Path:
+    """Enhance the recordings that come with the project, print scores, and write a page to listen to.
+
+    Args:
+        output: Folder for index.html.
+        data: Folder with clean/ and noisy/ recordings of the same names. Default: data/speech of the checkout.
+        checkpoint: Weights to use. Default: the shipped ones.
+        steps: Steps of the sampler. Default: stored in the checkpoint.
+        sampler: See `enhance`. Default: stored in the checkpoint.
+        device: auto, cpu, cuda or cuda:N.
+        overwrite: Replace the page of an earlier run.
+
+    Returns:
+        The page.
+
+    Raises:
+        UserError: the recordings are not found, or the page cannot be written.
+    """
+    from ornstein_speech.enhance import Enhancer
+    from ornstein_speech.evaluate import RATE, _timed, caption, held_out, machine
+    from ornstein_speech.metrics import NAMES, interval, score
+    from ornstein_speech.report import Clip, Page, text_table
+
+    target = check_target(Path(output) / "index.html", overwrite)
+    items = held_out(recordings() if data is None else Path(data))
+    enhancer = Enhancer(checkpoint, steps=steps, sampler=sampler, device=device)
+    page = Page("Noisy speech, enhanced")
+    header = ["", *(f"{NAMES[metric]} {when}" for metric in METRICS for when in ("before", "after"))]
+    rows: list[list[str]] = []
+    values: list[list[float]] = []
+    speeds: list[float] = []
+    clips: list[tuple[str, list[Clip]]] = []
+    for index in range(len(items)):  # type: ignore[arg-type]
+        item = items[index]
+        clean, noisy = item["clean"][0].numpy(), item["noisy"][0].numpy()
+        estimate, rtf = _timed(enhancer, noisy, 0)
+        before, after = score(clean, noisy, noisy, RATE), score(clean, noisy, estimate, RATE)
+        values.append([scores[metric] for metric in METRICS for scores in (before, after)])
+        rows.append([item["name"], *(f"{value:.2f}" for value in values[-1])])
+        speeds.append(rtf)
+        sounds = [
+            Clip("noisy", noisy, RATE, caption(before)),
+            Clip("enhanced", estimate, RATE, caption(after)),
+            Clip("clean", clean, RATE),
+        ]
+        clips.append((item["name"], sounds))
+        if index == 0:
+            print(text_table(header, rows))
+        else:
+            print(text_table(header, rows).splitlines()[-1])
+    rows.append(["mean", *(f"{interval(column).mean:.2f}" for column in zip(*values, strict=True))])
+    speed = f"computing time is {min(speeds):.2g} of the duration ({machine(enhancer)})"
+    note = f"{enhancer.evaluations} network calls; {speed}"
+    print(text_table(header, rows).splitlines()[-1], note, target, sep="\n")
+    page.table(header, rows)
+    page.text(note)
+    for name, sounds in clips:
+        page.heading(name)
+        page.clips(sounds)
+    page.write(target, overwrite)
+    return target
+
+
+def recordings() -> Path:
+    """data/speech of the working folder or of the checkout that this module lies in.
+
+    Raises:
+        UserError: there is none, as in an installation from a wheel.
+    """
+    for base in (Path.cwd(), *Path(__file__).resolve().parents[3:4]):
+        if (base / "data" / "speech" / "noisy").is_dir():
+            return base / "data" / "speech"
+    raise UserError(
+        "the recordings come with a checkout, not with the package; "
+        "run this there or give --data FOLDER with clean/ and noisy/"
+    )

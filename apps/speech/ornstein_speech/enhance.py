@@ -1,0 +1,461 @@
+"""Clean recordings: from files to files, or tensors to tensors."""
+
+import contextlib
+import dataclasses
+import math
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TextIO
+
+from ornstein.errors import UserError
+from ornstein.files import check_target
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from ornstein.process.affine import Process
+    from ornstein.samplers.base import Sampler
+
+SHIPPED = Path(__file__).parent / "weights" / "prompts-16k.safetensors"
+"""The weights used unless a checkpoint is given."""
+
+WRITABLE = (".wav", ".flac", ".ogg", ".mp3")
+
+SamplerName = Literal["sde", "ode", "2m", "heun", "pc"]
+
+BLOCK_SECONDS = 10
+"""How much of a file is read at once."""
+
+
+def enhance(
+    inputs: Path | list[Path],
+    output: Path,
+    *,
+    checkpoint: Path | None = None,
+    steps: int | None = None,
+    sampler: SamplerName | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    batch: int | None = None,
+    sample_rate: int | None = None,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> list[Path]:
+    """Remove noise from recordings of any length, rate and number of channels.
+
+    Every channel is treated by itself. A folder is searched at any depth and its structure is kept; files that fail are
+    reported at the end, the others are done. Output beyond full scale is kept in floating-point formats; in all others
+    the file is scaled down, and that is said. A constant offset of more than 1 % of the peak is removed. Silence stays
+    silence.
+
+    Args:
+        inputs: A sound file, a folder, or a list of files.
+        output: File to write, or a folder when the input is a folder or a list. The suffix gives the format: .wav,
+            .flac, .ogg or .mp3; in folders every file keeps its own, where it can be written (else .wav).
+        checkpoint: Weights to use: a .safetensors file of this project. Default: the shipped ones.
+        steps: Steps of the sampler; fewer are faster. Default: stored in the checkpoint.
+        sampler: How to step: sde, ode (deterministic), 2m or heun (second order), pc (predictor-corrector). Default:
+            stored in the checkpoint.
+        device: auto, cpu, cuda or cuda:N.
+        seed: Of the random draws; the same seed gives the same result, whatever else is in the folder.
+        batch: Chunks of 4 s that go through the network at once. Default: 4 on a GPU, 1 on a CPU.
+        sample_rate: Rate of the output in Hz. Default: that of each input.
+        overwrite: Replace existing files.
+        quiet: No progress bar and no list of written files.
+
+    Returns:
+        The files written.
+
+    Raises:
+        UserError: an input cannot be read, an output not be written, or options do not fit.
+    """
+    from ornstein_speech import audio
+
+    if sample_rate is not None and not 1 <= sample_rate <= 655350:
+        raise UserError(f"--sample_rate {sample_rate} is no rate in Hz; try 16000 or leave it out")
+    jobs = _jobs(inputs, Path(output))
+    several = len(jobs) > 1
+    if not several:
+        audio.info(jobs[0][0])
+        check_target(jobs[0][1], overwrite)
+    enhancer = Enhancer(checkpoint, steps=steps, sampler=sampler, device=device, batch=batch)
+    written: list[Path] = []
+    failed: list[str] = []
+    with _progress(jobs, quiet) as advance:
+        for source, target in jobs:
+            try:
+                remark = _enhance_file(enhancer, source, target, seed, sample_rate, overwrite, advance)
+            except UserError as error:
+                if not several:
+                    raise
+                failed.append(str(error))
+                advance.message(f"failed: {error}", sys.stderr)
+            else:
+                written.append(target)
+                if remark:
+                    advance.message(f"note: {remark}", sys.stderr)
+                if not quiet:
+                    advance.message(str(target), sys.stdout)
+    if failed:
+        raise UserError(f"{len(failed)} of {len(jobs)} files failed, the others are written: {'; '.join(failed)}")
+    return written
+
+
+class Enhancer:
+    """A loaded checkpoint, ready to clean waveforms: `enhancer(wave, rate)`.
+
+    Attributes:
+        denoiser, representation, sampler: what the checkpoint holds, the sampler with the options given here.
+        info: what the checkpoint says about itself.
+        device: where it runs.
+        evaluations: network calls a chunk (NFE), None where the step size adapts.
+    """
+
+    def __init__(
+        self,
+        checkpoint: "Path | str | None" = None,
+        *,
+        steps: int | None = None,
+        sampler: SamplerName | None = None,
+        device: "str | torch.device" = "auto",
+        batch: int | None = None,
+        chunk_frames: int = 512,
+        overlap_frames: int = 64,
+    ) -> None:
+        """Load `checkpoint` (default: the shipped one); the options are those of `enhance`.
+
+        Chunks have `chunk_frames` STFT frames and overlap by at least `overlap_frames`.
+        """
+        from ornstein.checkpoint import load
+        from ornstein_speech.representation import CompressedSpectrogram
+
+        if batch is not None and batch < 1:
+            raise UserError(f"--batch {batch} must be at least 1")
+        self.device = _device(device)
+        path = Path(checkpoint) if checkpoint is not None else SHIPPED
+        if checkpoint is None and not path.exists():
+            raise UserError("this installation has no shipped weights; name some with --checkpoint FILE")
+        loaded = load(path, app="speech")
+        if not isinstance(loaded.representation, CompressedSpectrogram):
+            raise UserError(f"{path} says nothing about its spectrogram; export it again with a representation")
+        if loaded.sampler is None and sampler is None:
+            raise UserError(f"{path} names no sampler; choose one with --sampler")
+        self.denoiser = loaded.denoiser.to(self.device).eval().requires_grad_(False)
+        self.representation = loaded.representation
+        self.sampler = _sampler(loaded.sampler, sampler, steps)
+        self.from_noise = float(_spread_at_start(self.denoiser.process)) > NO_SPREAD
+        if sampler == "pc" and not self.from_noise:
+            raise UserError(f"{path} is a bridge, which has no score at its start; use --sampler sde or ode, not pc")
+        self.info = loaded.info
+        self.batch = batch or (1 if self.device.type == "cpu" else 4)
+        self.chunk_frames = chunk_frames
+        self.overlap_frames = overlap_frames
+
+    @property
+    def sample_rate(self) -> int:
+        """Rate in Hz the network works at."""
+        return self.representation.sample_rate
+
+    @property
+    def evaluations(self) -> int | None:
+        """Network calls a chunk (NFE), None where the step size adapts."""
+        return self.sampler.evaluations(self.denoiser.process)
+
+    def __call__(
+        self, wave: "Tensor", sample_rate: int, *, seed: int = 0, on_progress: Callable[[float], None] | None = None
+    ) -> "Tensor":
+        """Clean `wave`, (C, L) or (L,), and return it with the same shape and rate, on its device; float32.
+
+        `on_progress` is told the seconds of sound finished since its last call.
+
+        Raises:
+            UserError: no samples, or NaN or infinite ones.
+        """
+        import torch
+
+        if wave.numel() == 0:
+            raise UserError("the waveform is empty; give at least one sample")
+        if not bool(torch.isfinite(wave).all()):
+            raise UserError("the waveform holds NaN or infinite samples; repair it first")
+        signal = torch.atleast_2d(wave).detach().to("cpu", torch.float32)
+        pieces = list(self.stream(lambda: [signal], sample_rate, seed=seed, on_progress=on_progress))
+        return torch.cat(pieces, dim=1)[:, : signal.shape[1]].reshape(wave.shape).to(wave.device)
+
+    def stream(
+        self,
+        read: "Callable[[], Iterable[Tensor]]",
+        sample_rate: int,
+        *,
+        output_rate: int | None = None,
+        seed: int = 0,
+        on_progress: Callable[[float], None] | None = None,
+    ) -> "Iterator[Tensor]":
+        """Clean a signal of any length in bounded memory; yields the result in blocks (C, n).
+
+        There may be a few more samples than were read (at most one period of the resampling).
+
+        Args:
+            read: gives the signal in blocks (C, n), float32 on the CPU; called twice, to measure and to work.
+            sample_rate: of these blocks in Hz.
+            output_rate: of the result; default: sample_rate.
+            seed: of the noise field.
+            on_progress: is told the seconds of sound finished since its last call.
+        """
+        from ornstein_speech.streaming import enhance_stream, resample_blocks
+
+        def process(chunks: "Tensor", starts: Sequence[int]) -> "Tensor":
+            return self._process(chunks, starts, seed, on_progress)
+
+        results = enhance_stream(
+            lambda: resample_blocks(read(), sample_rate, self.sample_rate),
+            process,
+            hop=self.representation.hop,
+            frames=self.chunk_frames,
+            overlap=self.overlap_frames,
+            batch=self.batch,
+        )
+        return resample_blocks(results, self.sample_rate, output_rate or sample_rate)
+
+    def _process(
+        self, chunks: "Tensor", starts: Sequence[int], seed: int, on_progress: Callable[[float], None] | None
+    ) -> "Tensor":
+        """Clean chunks (N, C, n) of normalised sound, `batch` rows at a time; rows of digital silence stay silent."""
+        import torch
+
+        count, channels, length = chunks.shape
+        rows = chunks.reshape(count * channels, 1, length)
+        places = [(channel, start) for start in starts for channel in range(channels)]
+        result = torch.zeros_like(rows)
+        live = [row for row in range(len(rows)) if bool(rows[row].any())]
+        whole = 1 + length // self.representation.hop < self.chunk_frames
+        overlapped = 0 if whole else self.overlap_frames * self.representation.hop
+        seconds = (length - overlapped) * count / self.sample_rate  # overlaps counted once
+        for begin in range(0, len(live), self.batch):
+            part = live[begin : begin + self.batch]
+            share = seconds * len(part) / len(live)
+            result[part] = self._sample(rows[part], [places[row] for row in part], seed, on_progress, share)
+        if not live and on_progress is not None:
+            on_progress(seconds)
+        return result.reshape(chunks.shape)
+
+    def _sample(
+        self,
+        waves: "Tensor",
+        places: Sequence[tuple[int, int]],
+        seed: int,
+        on_progress: Callable[[float], None] | None,
+        seconds: float,
+    ) -> "Tensor":
+        """Run the sampler on waveforms (B, 1, n) at the given places (channel, first frame) of the noise field."""
+        import torch
+
+        from ornstein_speech.streaming import NoiseField
+
+        process = self.denoiser.process
+        noise = NoiseField(seed, places)
+
+        def on_step(done: int, total: int) -> None:
+            if on_progress is not None:
+                on_progress(seconds / total)
+
+        try:
+            with torch.inference_mode():
+                spec = self.representation.pad_frames(self.representation.forward(waves.to(self.device)))
+                start = process.start(noise(spec) if self.from_noise else torch.zeros_like(spec), spec)
+                estimate = self.sampler(self.denoiser, start, y=spec, noise=noise, on_step=on_step)
+                return self.representation.inverse(estimate, waves.shape[-1]).cpu()
+        except torch.OutOfMemoryError:
+            raise UserError(
+                f"out of memory on {self.device} with {len(waves)} chunks at once; lower --batch or use --device cpu"
+            ) from None
+
+
+NO_SPREAD = 1e-3
+"""A bridge starts at y itself; the eps of the published ones gives a spread of 1e-4 there, which they do not draw."""
+
+
+def _spread_at_start(process: "Process") -> "Tensor":
+    import torch
+
+    return process.coefficients(torch.tensor(process.T, dtype=torch.float64)).s
+
+
+def _enhance_file(
+    enhancer: Enhancer,
+    source: Path,
+    target: Path,
+    seed: int,
+    sample_rate: int | None,
+    overwrite: bool,
+    on_progress: Callable[[float], None],
+) -> str | None:
+    """Clean one file; returns a remark if its level had to be changed."""
+    import numpy as np
+    import torch
+
+    from ornstein_speech import audio
+
+    header = audio.info(source)
+    check_target(target, overwrite)
+    rate = sample_rate or header.rate
+    subtype = audio.fitting_subtype(target, header)
+    frames = -(-header.frames * rate // header.rate)  # resampling there and back may add a few
+
+    def read() -> Iterator["Tensor"]:
+        return (torch.from_numpy(block) for block in audio.blocks(source, BLOCK_SECONDS * header.rate))
+
+    # The level of the result is known at its end only: it waits beside the target, as raw float32.
+    with tempfile.TemporaryFile(dir=target.parent) as waiting:
+        peak, left = 0.0, frames
+        for piece in enhancer.stream(read, header.rate, output_rate=rate, seed=seed, on_progress=on_progress):
+            samples = piece[:, :left].numpy()
+            left -= samples.shape[1]
+            peak = max(peak, float(np.abs(samples).max(initial=0.0)))
+            waiting.write(np.ascontiguousarray(samples.T).tobytes())
+        gain = 1.0 if peak <= 1 or subtype in ("FLOAT", "DOUBLE") else 1 / peak
+        waiting.seek(0)
+        with audio.writer(target, rate, header.channels, subtype=subtype, overwrite=overwrite) as put:
+            while data := waiting.read(4 * header.channels * BLOCK_SECONDS * rate):
+                put(np.clip(np.frombuffer(data, np.float32).reshape(-1, header.channels).T * gain, *_limits(gain)))
+    if gain < 1:
+        return f"{target}: the result peaked at {peak:.2f}, scaled down to 1.00 ({subtype} cannot hold more)"
+    return None
+
+
+def _limits(gain: float) -> tuple[float, float]:
+    """Scaling leaves rounding errors beyond full scale, which a writer would report as clipping."""
+    return (-1.0, 1.0) if gain < 1 else (-math.inf, math.inf)
+
+
+def _jobs(inputs: Path | list[Path], output: Path) -> list[tuple[Path, Path]]:
+    """Source and target of every file.
+
+    Raises:
+        UserError: nothing to do, a missing input, or two inputs with one output.
+    """
+    from ornstein_speech import audio
+
+    given = [Path(item) for item in inputs] if isinstance(inputs, (list, tuple)) else [Path(inputs)]
+    if not given:
+        raise UserError("no input; give a sound file or a folder")
+    if len(given) == 1 and not given[0].is_dir():
+        source = given[0]
+        into_folder = output.is_dir() or (not output.suffix and source.suffix != "")
+        return [(source, output / _file_name(source) if into_folder else output)]
+    if output.is_file() or output.suffix.lower() in WRITABLE:
+        raise UserError(f"several inputs need a folder to go to, not the file {output}")
+    jobs: list[tuple[Path, Path]] = []
+    for item in given:
+        if not item.is_dir():
+            jobs.append((item, output / _file_name(item)))
+            continue
+        inside = output.resolve() != item.resolve() and output.resolve().is_relative_to(item.resolve())
+        for source in audio.find(item):
+            if inside and source.resolve().is_relative_to(output.resolve()):
+                continue  # the results of an earlier run
+            jobs.append((source, output / source.relative_to(item).parent / _file_name(source)))
+    if not jobs:
+        raise UserError(f"there are no sound files in {given[0]}; known are {', '.join(audio.SUFFIXES)}")
+    targets: dict[Path, Path] = {}
+    for source, target in jobs:
+        other = targets.setdefault(target, source)
+        if other != source:
+            raise UserError(f"{other} and {source} would both be written to {target}; enhance them one after the other")
+    return jobs
+
+
+def _file_name(source: Path) -> str:
+    return source.name if source.suffix.lower() in WRITABLE else f"{source.stem}.wav"
+
+
+def _device(name: "str | torch.device") -> "torch.device":
+    """The device called `name`; auto is a GPU where there is one.
+
+    Raises:
+        UserError: no such device here.
+    """
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"there is no device {name!r}; use auto, cpu, cuda or cuda:N") from None
+    if device.type == "cuda":
+        count = torch.cuda.device_count()
+        if count == 0:
+            raise UserError(
+                f"no GPU was found for --device {name}; use --device cpu, or install a driver and a CUDA build of torch"
+            )
+        if device.index is not None and device.index >= count:
+            raise UserError(f"there is no {name}; this machine has cuda:0 to cuda:{count - 1}")
+    elif device.type != "cpu":
+        raise UserError(f"device {name!r} is not supported; use auto, cpu, cuda or cuda:N")
+    return device
+
+
+def _sampler(stored: "Sampler | None", name: SamplerName | None, steps: int | None) -> "Sampler":
+    """The stored sampler with what the user changed; one asked for by name keeps the stored steps and grid."""
+    from ornstein.samplers.ancestral import Ancestral
+    from ornstein.samplers.ode_solvers import DPMSolverPP2M, Heun
+    from ornstein.samplers.predictor_corrector import PredictorCorrector
+
+    if steps is not None and steps < 1:
+        raise UserError(f"--steps {steps} must be at least 1")
+    kept: dict[str, Any] = {} if stored is None else {"steps": stored.steps, "grid": stored.grid}
+    chosen: Any = stored
+    match name:
+        case "sde":
+            chosen = Ancestral(**kept, eta=1.0)
+        case "ode":
+            chosen = Ancestral(**kept, eta=0.0)
+        case "2m":
+            chosen = DPMSolverPP2M(**kept)
+        case "heun":
+            chosen = Heun(**kept)
+        case "pc":  # its default grid ends where the score is still defined
+            chosen = PredictorCorrector(**{key: value for key, value in kept.items() if key == "steps"})
+    if steps is not None:
+        if getattr(chosen.grid, "times", None) is not None:
+            raise UserError("this checkpoint fixes the times of its steps; leave --steps out or choose a --sampler")
+        chosen = dataclasses.replace(chosen, steps=steps)
+    sampler: Sampler = chosen
+    return sampler
+
+
+class _Progress:
+    """A bar over seconds of sound with the time left, and lines printed above it."""
+
+    def __init__(self, seconds: float, quiet: bool) -> None:
+        from tqdm import tqdm
+
+        self.bar = tqdm(
+            total=round(seconds, 1),
+            disable=True if quiet else None,  # None: no bar where stderr is no terminal
+            bar_format="{l_bar}{bar}| {n:.1f}/{total:.1f} s of sound [{elapsed}<{remaining}]",
+        )
+
+    def __call__(self, seconds: float) -> None:
+        self.bar.update(min(seconds, max(0.0, self.bar.total - self.bar.n)))
+
+    def message(self, text: str, file: TextIO) -> None:
+        self.bar.write(text, file=file)
+
+
+@contextlib.contextmanager
+def _progress(jobs: Sequence[tuple[Path, Path]], quiet: bool) -> Iterator[_Progress]:
+    from ornstein_speech import audio
+
+    total = 0.0
+    for source, _ in jobs:
+        with contextlib.suppress(UserError):  # reported when its turn comes
+            total += audio.info(source).seconds
+    progress = _Progress(total, quiet)
+    try:
+        yield progress
+    finally:
+        progress.bar.close()

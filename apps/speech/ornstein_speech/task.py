@@ -1,0 +1,90 @@
+"""Training of a speech enhancer."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ornstein.denoiser import Denoiser
+from ornstein.objectives.denoising import Objective
+from ornstein.samplers.base import Sampler
+from ornstein.training.schedule import Schedule
+from ornstein.training.task import Batch, Task
+from ornstein_speech import metrics
+from ornstein_speech.objectives import DataPrediction
+from ornstein_speech.representation import CompressedSpectrogram
+
+
+class SpeechTask(Task):
+    """Trains a denoiser on compressed spectrograms; validation enhances whole files and scores them.
+
+    Args:
+        denoiser: the network, its process and parameterization.
+        objective: the loss; a DataPrediction without a representation takes this one's.
+        sampler: how validation and the exported checkpoint sample.
+        representation: waveform to spectrogram.
+        optimizer: makes the optimizer from the trainable parameters.
+        schedule: learning rate over the steps.
+        seed: of every draw in training and validation.
+        compile: compile the network with torch.compile when training begins.
+        channels_last: keep the network's tensors in channels-last format: faster bf16 convolutions on GPUs.
+        log_grad_norm: log the norm of the whole gradient at every step.
+    """
+
+    app: ClassVar[str] = "speech"
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        objective: Objective,
+        sampler: Sampler,
+        representation: CompressedSpectrogram = CompressedSpectrogram(),  # noqa: B008  # frozen
+        optimizer: Callable[[Iterable[Tensor]], torch.optim.Optimizer] = lambda weights: torch.optim.Adam(
+            weights, lr=1e-4
+        ),
+        schedule: Schedule = Schedule(),  # noqa: B008  # frozen
+        seed: int = 0,
+        compile: bool = False,
+        channels_last: bool = False,
+        log_grad_norm: bool = False,
+    ) -> None:
+        if isinstance(objective, DataPrediction) and objective.representation is None:
+            objective = replace(objective, representation=representation)
+        super().__init__(denoiser, objective, sampler, optimizer, schedule, seed, compile, channels_last, log_grad_norm)
+        self.representation = representation
+
+    def prepare_batch(self, batch: Batch) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
+        """Spectrograms of the clean and the noisy waveforms (B, 1, L)."""
+        return self.representation.forward(batch["clean"]), self.representation.forward(batch["noisy"]), {}
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """PESQ, ESTOI and SI-SDR of the enhanced files, and the gain in SI-SDR."""
+        estimates = self.enhance_batch(batch, batch_idx).cpu()
+        clean, noisy = batch["clean"].cpu(), batch["noisy"].cpu()
+        for i in range(len(clean)):
+            scores = metrics.score(clean[i, 0], noisy[i, 0], estimates[i, 0], self.representation.sample_rate)
+            scores["si_sdr_gain"] = scores["si_sdr"] - metrics.si_sdr(clean[i, 0], noisy[i, 0])
+            # a score that is not defined (PESQ of silence) must not spoil the mean of the others
+            defined = {f"val/{name}": value for name, value in scores.items() if value == value}
+            self.log_dict(defined, on_epoch=True, batch_size=1, sync_dist=True, prog_bar=True)
+
+    test_step = validation_step
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Enhanced waveforms (B, 1, L)."""
+        return self.enhance_batch(batch, batch_idx)
+
+    def enhance_batch(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Enhance whole waveforms (B, 1, L) of one length; every item's noise is its own, whatever the batch."""
+        noisy = batch["noisy"]
+        peak = noisy.abs().amax(-1, keepdim=True).clamp(min=torch.finfo(noisy.dtype).tiny)
+        with torch.autocast(self.device.type, enabled=False):
+            y = self.representation.pad_frames(self.representation.forward(noisy / peak))
+            noise = self.validation_noise(batch, batch_idx)
+        start = self.denoiser.process.start(noise(y), y)
+        with torch.compiler.set_stance("force_eager"):  # files have many lengths; each would compile anew
+            estimate = self.sampler(self.denoiser, start, y, noise)
+        with torch.autocast(self.device.type, enabled=False):
+            return self.representation.inverse(estimate, noisy.shape[-1]) * peak

@@ -1,0 +1,109 @@
+"""Options from a function's signature, and parsing errors as one line."""
+
+import difflib
+import re
+import typing
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from jsonargparse import ActionYesNo, ArgumentParser, Namespace, auto_cli
+
+from ornstein.errors import UserError
+
+
+class StrictParser(ArgumentParser):
+    """A parser that takes no abbreviations and reports a mistake as a UserError instead of a page of usage."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False} | kwargs)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise UserError with the message, the nearest known option, and where help is."""
+        if not self.exit_on_error:  # inner parsers try one type after another and expect their own exception
+            super().error(message, ex)
+        parser = getattr(ex, "subcommand_parser", None) or self
+        hint = _suggestion(message, parser)
+        raise UserError(f"{_readable(message)}{hint} (see: {_command(parser)} --help)") from None
+
+
+class VerbParser(StrictParser):
+    """The parser of a domain verb: booleans are bare flags, and -o stands for --output."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._one_or_more: set[str] = set()
+        super().__init__(*args, **kwargs)
+
+    def add_argument(self, *args: Any, **kwargs: Any) -> Any:
+        """Add an argument.
+
+        A bool becomes the flag --name (with --no_name if it is true by default), `output` becomes -o/--output even if
+        it is required, and a positional argument that may be a list takes several words; for X | list[X] a single word
+        is an X.
+        """
+        if args in {("output",), ("--output",)}:
+            if args == ("output",):
+                kwargs["required"] = True
+            args = ("-o", "--output")
+        hint = getattr(kwargs.get("action"), "_typehint", None)
+        if hint is not None and not args[0].startswith("-") and (item := _item(hint)) is not None:
+            del kwargs["action"]
+            kwargs |= {"type": item, "nargs": "+"}
+            if item in typing.get_args(hint):
+                self._one_or_more.add(args[0])
+        if kwargs.get("type") is bool and args[0].startswith("--"):
+            del kwargs["type"]
+            kwargs["action"] = ActionYesNo if kwargs.get("default") else "store_true"
+        return super().add_argument(*args, **kwargs)
+
+    def instantiate(self, *args: Any, **kwargs: Any) -> Namespace:
+        """The values as the function gets them."""
+        values = super().instantiate(*args, **kwargs)
+        for name in self._one_or_more:
+            if len(values[name]) == 1:
+                values[name] = values[name][0]
+        return values
+
+
+def run_function(function: Callable[..., Any], words: list[str], prog: str) -> Any:
+    """Parse `words` by the signature of `function`, call it, and return its result.
+
+    Raises:
+        UserError: the words do not fit the signature, or the function found a mistake of the user.
+    """
+    return auto_cli(function, args=words, as_positional=True, parser_class=VerbParser, prog=prog)
+
+
+def _item(hint: Any) -> Any:
+    """The X of list[X] or of X | list[X], None for other annotations."""
+    for option in (hint, *typing.get_args(hint)):
+        if typing.get_origin(option) is list:
+            return typing.get_args(option)[0]
+    return None
+
+
+def _readable(message: str) -> str:
+    message = re.sub(r"Parser key \"([^\"]+)\":", r"\1:", message)
+    message = re.sub(r"<class '([^']+)'>", r"\1", message).replace("typing.", "")
+    return " ".join(message.split()).rstrip(".")
+
+
+def _suggestion(message: str, parser: ArgumentParser) -> str:
+    unknown = re.search(r"[Uu]nrecognized arguments: (--[^\s=]+)", message)
+    if unknown is None:
+        return ""
+    options = [option for option in _options(parser) if option.startswith("--")]
+    word = unknown.group(1)
+    close = [option for option in options if option.startswith(word)] or difflib.get_close_matches(word, options, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _options(parser: ArgumentParser) -> list[str]:
+    known = list(parser._option_string_actions)
+    subcommands = getattr(parser, "_subcommands_action", None)
+    for inner in (subcommands.choices or {}).values() if subcommands else ():
+        known += _options(inner)
+    return known
+
+
+def _command(parser: ArgumentParser) -> str:
+    return re.sub(r"\s*\[options\]\s*", " ", parser.prog).strip()

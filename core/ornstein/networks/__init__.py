@@ -1,0 +1,1 @@
+"""Networks. Importing this package loads nothing; import a class from its module."""

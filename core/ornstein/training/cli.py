@@ -1,0 +1,137 @@
+"""fit, validate, test and predict: Lightning's command line over one flat recipe, with its traps closed."""
+
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+
+from ornstein.cli.parser import StrictParser
+from ornstein.errors import UserError
+
+CONFIG_KEY = "ornstein_config"
+
+
+class TrainingParser(StrictParser, LightningArgumentParser):
+    """Lightning's parser without abbreviations and with one-line errors."""
+
+
+class ConfigRecorder(SaveConfigCallback):
+    """Writes config.yaml beside the logs and the same text into every checkpoint.
+
+    On resuming, the command line and the recipe decide. A changed optimizer setting would be undone by the optimizer's
+    saved state, so it is written over that state; every changed model setting is named.
+    """
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint[CONFIG_KEY] = self._text()
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        if CONFIG_KEY not in checkpoint or not trainer.training:
+            return
+        before = _flat(yaml.safe_load(checkpoint[CONFIG_KEY]).get("model"))
+        now = _flat(yaml.safe_load(self._text()).get("model"))
+        changed = [key for key in sorted(before | now) if before.get(key) != now.get(key)]
+        for key in changed:
+            rank_zero_info(f"resuming with model.{key} = {now.get(key)} (the checkpoint has {before.get(key)})")
+        if changed:
+            _renew_optimizer_settings(trainer, pl_module, checkpoint)
+
+    def _text(self) -> str:
+        return str(self.parser.dump(self.config, skip_unset=False))
+
+
+class LightningCommand(LightningCLI):
+    """LightningCLI for one verb of one app."""
+
+    def __init__(self, verb: str, *args: Any, **kwargs: Any) -> None:
+        self.verb = verb
+        super().__init__(*args, **kwargs)
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # static in Lightning, which calls it on self
+        """Only the wanted verb: each costs a parser with every option of the Trainer."""
+        return {self.verb: LightningCLI.subcommands()[self.verb]}
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse `args`; Lightning's own version warns whenever sys.argv holds words too, as it must for DDP."""
+        self.config = parser.parse_args(args)  # type: ignore[arg-type]
+
+    def _parse_ckpt_path(self) -> None:
+        """Check the name only: Lightning would let the checkpoint's hyper-parameters win over the command line."""
+        path = self.config[self.verb].get("ckpt_path")
+        if path and path not in ("last", "best", "hpc") and "://" not in path and not Path(path).is_file():
+            raise UserError(f"there is no checkpoint {path}; give an existing file, or last")
+
+
+def run_lightning(
+    task: type[LightningModule],
+    data: type[LightningDataModule] | None,
+    verb: str,
+    words: Sequence[str],
+    prog: str,
+    recipes: Sequence[str] = (),
+) -> LightningCommand:
+    """Run one of Lightning's verbs.
+
+    Args:
+        task: the LightningModule; its arguments are the options --model.*.
+        data: the LightningDataModule; its arguments are the options --data.*.
+        verb: fit, validate, test or predict.
+        words: the words of the command line after the verb.
+        prog: the words before the verb, for help and errors.
+        recipes: default recipe files, read before the command line wherever they exist.
+
+    Raises:
+        UserError: a mistake in the words or in a recipe, or a machine that lacks what the Trainer was asked to use.
+    """
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_tips)
+    warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")  # Lightning's own use of torch
+    try:
+        return LightningCommand(
+            verb,
+            task,
+            data,
+            args=[verb, *words],
+            parser_class=TrainingParser,
+            parser_kwargs={"prog": prog, verb: {"default_config_files": list(recipes)}},
+            save_config_callback=ConfigRecorder,
+            save_config_kwargs={"overwrite": True},  # with logger=false a second run meets the first one's file
+            seed_everything_default=0,
+            auto_configure_optimizers=False,  # the task owns its optimizer
+            load_from_checkpoint_support=False,  # no hidden hyper-parameters: the checkpoint carries the recipe
+        )
+    except MisconfigurationException as error:
+        raise UserError(f"{error} (see: {prog} {verb} --help)") from error
+
+
+def _no_tips(record: logging.LogRecord) -> bool:
+    return "Tip: For seamless cloud" not in str(record.msg)
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one dict with dotted keys."""
+    if not isinstance(value, dict) or not value:
+        return {prefix: value}
+    items: dict[str, Any] = {}
+    for key, inner in value.items():
+        items |= _flat(inner, f"{prefix}.{key}" if prefix else str(key))
+    return items
+
+
+def _renew_optimizer_settings(trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+    """Write the settings of freshly configured optimizers and schedulers over the saved ones; their moments stay."""
+    from lightning.pytorch.core.optimizer import _init_optimizers_and_lr_schedulers
+
+    optimizers, schedulers = _init_optimizers_and_lr_schedulers(pl_module)
+    for optimizer, saved in zip(optimizers, checkpoint.get("optimizer_states", []), strict=True):
+        for fresh_group, group in zip(optimizer.param_groups, saved["param_groups"], strict=True):
+            group.update({key: value for key, value in fresh_group.items() if key != "params"})
+    for config, saved in zip(schedulers, checkpoint.get("lr_schedulers", []), strict=True):
+        if "base_lrs" in saved:
+            saved["base_lrs"] = list(config.scheduler.base_lrs)

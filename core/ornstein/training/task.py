@@ -1,0 +1,188 @@
+"""The Lightning module that trains a denoiser; apps subclass it."""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+
+from ornstein.config import describe
+from ornstein.denoiser import Denoiser
+from ornstein.errors import UserError
+from ornstein.noise import SampleNoise
+from ornstein.objectives.denoising import Objective
+from ornstein.samplers.base import Sampler
+from ornstein.training.data import ResumableLoader
+from ornstein.training.resume import begin_next_epoch
+from ornstein.training.schedule import Schedule
+from ornstein.training.seeds import derive_seed
+
+Batch = dict[str, Any]
+
+
+class Task(LightningModule):
+    """Trains `denoiser` on `objective`.
+
+    Every random draw of a step is a function of (seed, step, batch, rank), so a resumed run repeats what an
+    uninterrupted one does and no generator state is saved. Checkpoints carry the specs of all components, never
+    hyper-parameters that could override a command line.
+
+    Args:
+        denoiser: the network, its process and parameterization.
+        objective: the loss.
+        sampler: how validation and the exported checkpoint sample.
+        optimizer: makes the optimizer from the trainable parameters.
+        schedule: learning rate over the steps.
+        seed: of every draw in training and validation.
+        compile: compile the network with torch.compile when training begins.
+        channels_last: keep the network's tensors in channels-last format: faster bf16 convolutions on GPUs.
+        log_grad_norm: log the norm of the whole gradient at every step.
+    """
+
+    app: ClassVar[str] = "core"
+    """The app that can read the exported checkpoint."""
+    representation: Any = None
+    """What turns a signal into the tensor that the process runs on; set by apps."""
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        objective: Objective,
+        sampler: Sampler,
+        optimizer: Callable[[Iterable[Tensor]], torch.optim.Optimizer] = lambda weights: torch.optim.Adam(
+            weights, lr=1e-4
+        ),
+        schedule: Schedule = Schedule(),  # noqa: B008  # frozen
+        seed: int = 0,
+        compile: bool = False,
+        channels_last: bool = False,
+        log_grad_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+        self.objective = objective
+        self.sampler = sampler
+        self.make_optimizer = optimizer
+        self.schedule = schedule
+        self.seed = seed
+        self.compile_network = compile
+        self.log_grad_norm = log_grad_norm
+        if channels_last:
+            self.denoiser.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    # -- what an app overrides -------------------------------------------------------------------------------------
+
+    def prepare_batch(self, batch: Batch) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
+        """x0 (B, *), y (B, *) or None, and the denoiser's condition, from what the loader gives; runs in float32."""
+        return batch["x0"], batch.get("y"), {}
+
+    # -- the loop --------------------------------------------------------------------------------------------------
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """One forward pass; Lightning goes backward and steps."""
+        generator = self._draws("train", self.global_step, batch_idx, self.global_rank)
+        losses, size = self._losses(batch, generator)
+        self._refuse_non_finite(losses)
+        self.log("train/loss", losses["loss"], prog_bar=True, batch_size=size)
+        self.log_dict({f"train/{name}": value for name, value in losses.items() if name != "loss"}, batch_size=size)
+        self.log("train/learning_rate", self._optimizer.param_groups[0]["lr"], batch_size=size)
+        return losses["loss"]
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """The loss, with the same draws in every epoch."""
+        losses, size = self._losses(batch, self._draws("validate", *self._identities(batch, batch_idx)))
+        named = {f"val/{name}": value for name, value in losses.items()}
+        self.log_dict(named, batch_size=size, sync_dist=True, prog_bar=True)
+
+    def validation_noise(self, batch: Batch, batch_idx: int) -> SampleNoise:
+        """Noise for sampling the items of a batch: an item gets the same in every epoch, batch and rank."""
+        identities = self._identities(batch, batch_idx)
+        return SampleNoise([derive_seed(self.seed, "sample", i) for i in identities], self.device)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """The optimizer over all trainable parameters, and the schedule, stepped once per optimizer step."""
+        optimizer = self.make_optimizer([weight for weight in self.parameters() if weight.requires_grad])
+        self._settings = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+        steps = self._total_steps()
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.schedule.factor(step, steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    # -- hooks of Lightning ----------------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        if stage == "fit" and self.compile_network:
+            self.denoiser.network.compile()  # the method, unlike the function, leaves the names of the weights alone
+
+    def on_train_start(self) -> None:
+        self._settings_win()
+        combined = self.trainer.fit_loop._combined_loader
+        for loader in combined.flattened if combined is not None else []:
+            if isinstance(loader, ResumableLoader):
+                loader.frozen = bool(getattr(self.trainer, "overfit_batches", 0))
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        if self.log_grad_norm:
+            gradients = [weight.grad for weight in self.parameters() if weight.grad is not None]
+            self.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        try:
+            checkpoint["ornstein"] = {
+                "app": self.app,
+                "denoiser": describe(self.denoiser),
+                "sampler": describe(self.sampler),
+                "representation": None if self.representation is None else describe(self.representation),
+            }
+        except TypeError as error:  # a network from elsewhere trains and resumes all the same; only export needs a spec
+            checkpoint["ornstein"] = {"app": self.app, "problem": str(error)}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        begin_next_epoch(self.trainer, checkpoint)
+
+    # -- parts -----------------------------------------------------------------------------------------------------
+
+    def _losses(self, batch: Batch, generator: torch.Generator) -> tuple[dict[str, Tensor], int]:
+        with torch.autocast(self.device.type, enabled=False):  # the STFT and its like stay exact
+            x0, y, condition = self.prepare_batch(batch)
+        return self.objective(self.denoiser, x0, y, generator=generator, **condition), len(x0)
+
+    def _draws(self, *purpose: int | str) -> torch.Generator:
+        seed = derive_seed(self.seed, *purpose)
+        torch.manual_seed(seed)  # dropout knows the global generators only
+        return torch.Generator(self.device).manual_seed(seed)
+
+    def _identities(self, batch: Batch, batch_idx: int) -> list[int]:
+        """Numbers of the batch's items in their dataset, where the loader tells."""
+        return batch["index"].tolist() if "index" in batch else [batch_idx]
+
+    def _refuse_non_finite(self, losses: dict[str, Tensor]) -> None:
+        if math.isfinite(losses["loss"].item()):
+            return
+        values = ", ".join(f"{name} {value.item():g}" for name, value in losses.items())
+        raise UserError(
+            f"the loss is not finite at step {self.global_step} ({values}); resume the last checkpoint "
+            "with a lower learning rate or --trainer.gradient_clip_val 1, and check the data for NaN"
+        )
+
+    @property
+    def _optimizer(self) -> torch.optim.Optimizer:
+        return self.trainer.optimizers[0]
+
+    def _total_steps(self) -> int:
+        if self.schedule.decay == "constant":
+            return 0
+        steps = self.schedule.steps if self.schedule.steps is not None else self.trainer.estimated_stepping_batches
+        if not math.isfinite(steps) or steps <= 0:
+            raise UserError("a cosine schedule needs the length of the run; set --trainer.max_steps or schedule.steps")
+        return int(steps)
+
+    def _settings_win(self) -> None:
+        """Let this run's optimizer settings win over those that came with a checkpoint; moments and counters stay."""
+        scheduler: Any = self.trainer.lr_scheduler_configs[0].scheduler
+        for i, (group, settings) in enumerate(zip(self._optimizer.param_groups, self._settings, strict=True)):
+            group.update(settings)
+            scheduler.base_lrs[i] = group["initial_lr"] = settings["lr"]
+            group["lr"] = settings["lr"] * scheduler.lr_lambdas[i](scheduler.last_epoch)

@@ -1,0 +1,264 @@
+import io
+import json
+import lzma
+import re
+import shutil
+import tarfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ornstein.errors import UserError
+from ornstein_speech import audio
+from ornstein_speech.prepare import (
+    PACKAGES,
+    demo_clips,
+    prepare,
+    resample,
+    split_of,
+    unpack,
+    unpack_with_python,
+    verify,
+)
+
+DATA = Path(__file__).parents[3] / "data/speech"
+TRACKS = ("cold_day", "the_simplicity", "robot_dity")
+
+
+def g722(path: Path, seconds: float, seed: int) -> None:
+    from G722 import G722
+
+    rng = np.random.default_rng(seed)
+    pcm = (rng.normal(0, 3000, int(seconds * 16000) // 2 * 2)).astype(np.int16)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(bytes(G722(16000, 64000).encode(pcm)))
+
+
+@pytest.fixture(scope="module")
+def trees(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Unpacked packages with the real names and synthetic sounds."""
+    root = tmp_path_factory.mktemp("trees")
+    names = [f"digits/{n}" for n in range(40)] + [f"vm-{n}" for n in range(20)]
+    for number, package in enumerate(PACKAGES):
+        folder = root / package.name / package.folder
+        if package.name.startswith("asterisk-core"):
+            for k, name in enumerate([*names, "beep", "tt-monkeys", "silence/1"]):
+                g722(folder / "voice" / f"{name}.g722", 0.6 + 0.01 * (k % 7), 1000 * number + k)
+            g722(folder / "voice/short.g722", 0.2, 0)
+            shutil.copy(folder / "voice/vm-0.g722", folder / "voice/vm-twin.g722")
+            (folder / "voice/empty.g722").touch()
+        elif package.use == "noise/music":
+            for track in ("manolo_camp-morning_coffee", "reno_project-system", *(f"macroform-{t}" for t in TRACKS)):
+                g722(folder / f"{track}.g722", 3.0, hash(track) % 1000)
+        else:
+            folder.mkdir(parents=True)
+            rng = np.random.default_rng(number)
+            quiet = np.concatenate([rng.normal(0, 0.2, 30000), rng.normal(0, 1e-4, 20000)])
+            if package.use == "noise/effects":
+                for k in range(8):
+                    soundfile.write(folder / f"crash{k}.flac", rng.uniform(-0.5, 0.5, (9000, 2)), 44100)
+                soundfile.write(folder / "door.flac", rng.uniform(-0.5, 0.5, 9000), 16000)
+            elif package.use == "unseen/cs":
+                (folder / "cave/cs").mkdir(parents=True)
+                soundfile.write(folder / "cave/cs/ca-m-quiet.ogg", quiet, 22050)
+                soundfile.write(folder / "cave/cs/ca-v-noisy.ogg", rng.normal(0, 0.2, 50000), 22050)
+            else:
+                soundfile.write(folder / "Front_Left.wav", quiet, 48000)
+    return root
+
+
+def test_set_is_made_described_and_verified(trees: Path, tmp_path: Path) -> None:
+    target = tmp_path / "set"
+    manifest = prepare(target, source=trees, progress=False)
+    files = manifest["files"]
+    assert verify(target) == len(files)
+    on_disk = {p.relative_to(target).as_posix() for p in target.rglob("*") if p.is_file()}
+    assert on_disk == {*files, "manifest.json"}
+    assert all(package["licence"] for package in manifest["packages"])
+    stems = {Path(name).stem for name in files}
+    assert not stems & {"beep", "tt-monkeys", "short", "empty", "vm-twin", "ca-v-noisy"}
+    assert not any("silence" in name for name in files)
+    original = next((trees / "asterisk-core-sounds-fr-g722").rglob("digits/7.g722"))
+    copy = next((target / "speech").rglob("fr/digits/7.g722"))
+    assert copy.read_bytes() == original.read_bytes()
+    assert Counter(name.split("/")[1] for name in files if "/music/" in name) == {"train": 3, "valid": 1, "test": 1}
+    assert (target / "speech/unseen/cs-m/ca-m-quiet.flac").is_file()
+    assert audio.info(target / "speech/unseen/alsa/Front_Left.flac").rate == 16000
+    for name, entry in files.items():
+        assert audio.info(target / name).seconds == pytest.approx(entry["seconds"], abs=1e-3)
+
+
+def test_no_prompt_and_no_recording_is_in_two_splits(trees: Path, tmp_path: Path) -> None:
+    manifest = prepare(tmp_path / "set", source=trees, progress=False)
+    where: dict[str, set[str]] = {}
+    sums: dict[str, set[str]] = {}
+    for name, entry in manifest["files"].items():
+        _kind, split, group, *rest = name.split("/")
+        prompt = "/".join(rest)
+        if group in ("en", "fr", "it", "ru", "babble"):
+            where.setdefault(prompt, set()).add(split)
+        if group == "effects":
+            where.setdefault("effects/" + re.sub(r"\d*\.\w+$", "", prompt), set()).add(split)
+        sums.setdefault(entry["sha256"], set()).add(split)
+    assert all(len(splits) == 1 for splits in where.values())
+    assert all(len(splits) == 1 for splits in sums.values())
+    assert {split for splits in where.values() for split in splits} == {"train", "valid", "test"}
+
+
+@given(st.text(min_size=1))
+def test_split_is_a_function_of_the_name(name: str) -> None:
+    assert split_of(name) == split_of(name)
+    assert split_of(name) in ("train", "valid", "test")
+
+
+def test_split_shares_and_known_values() -> None:
+    count = Counter(split_of(f"prompt-{n}") for n in range(20000))
+    assert count["train"] / 20000 == pytest.approx(0.8, abs=0.01)
+    assert count["valid"] / 20000 == pytest.approx(0.1, abs=0.01)
+    # A changed rule would move clips of published test results into training.
+    assert [split_of(f"digits/{n}") for n in range(10)] == KNOWN
+
+
+KNOWN = ["train", "train", "train", "train", "test", "test", "train", "train", "train", "test"]
+
+
+def test_limits_and_flac(trees: Path, tmp_path: Path) -> None:
+    manifest = prepare(tmp_path / "set", source=trees, form="flac", minutes=0.2, noise_minutes=0.1, progress=False)
+    made = manifest["minutes_made"]
+    for voice in ("en", "fr", "it", "ru"):
+        assert 0.1 < made[f"speech/train/{voice}"] <= 0.16
+    assert made["noise/train/babble"] <= 0.08
+    assert all(name.endswith(".flac") for name in manifest["files"])
+    prompt = next(name for name in manifest["files"] if name.startswith("speech/train/it/"))
+    relative = Path(prompt).relative_to("speech/train/it").with_suffix(".g722")
+    source = trees / "asterisk-core-sounds-it-g722/usr/share/asterisk/sounds/voice" / relative
+    assert np.array_equal(audio.read(tmp_path / "set" / prompt)[0], audio.read(source)[0])
+
+
+def test_an_interrupted_run_goes_on(trees: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    module = sys.modules["ornstein_speech.prepare"]
+    target, count = tmp_path / "set", 0
+    whole = prepare(tmp_path / "whole", source=trees, progress=False)
+    make = module._make  # type: ignore[attr-defined]
+
+    def stops(*args: object) -> object:
+        nonlocal count
+        count += 1
+        if count > 100:
+            raise KeyboardInterrupt
+        return make(*args)
+
+    monkeypatch.setattr(module, "_make", stops)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(target, source=trees, progress=False)
+    monkeypatch.setattr(module, "_make", make)
+    assert not (target / "manifest.json").exists()
+    first = next(iter(target.rglob("*.g722")))
+    stamp = first.stat().st_mtime_ns
+    with pytest.raises(UserError, match="other options"):
+        prepare(target, source=trees, minutes=1, progress=False)
+    assert prepare(target, source=trees, progress=False) == whole
+    assert first.stat().st_mtime_ns == stamp
+    assert prepare(target, source=trees, progress=False) == whole  # complete: checked only
+    first.write_bytes(b"changed")
+    with pytest.raises(UserError, match="has changed"):
+        prepare(target, source=trees, progress=False)
+    assert prepare(target, source=trees, overwrite=True, progress=False) == whole
+
+
+def make_deb(path: Path, name: str, content: bytes) -> None:
+    tar = io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w") as archive:
+        entry = tarfile.TarInfo(f"./{name}")
+        entry.size = len(content)
+        archive.addfile(entry, io.BytesIO(content))
+    with path.open("wb") as file:
+        file.write(b"!<arch>\n")
+        for member, data in (("debian-binary", b"2.0\n"), ("data.tar.xz", lzma.compress(tar.getvalue()))):
+            file.write(
+                f"{member:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(data):<10}`\n".encode()
+                + data
+                + b"\n" * (len(data) % 2)
+            )
+
+
+def test_unpacking_without_dpkg(tmp_path: Path) -> None:
+    deb = tmp_path / "a_1_all.deb"
+    make_deb(deb, "usr/share/a.txt", b"hello")
+    unpack_with_python(deb, tmp_path / "out")
+    assert (tmp_path / "out/usr/share/a.txt").read_bytes() == b"hello"
+    data = deb.read_bytes()
+    for bad, message in ((data[:-30], "truncated"), (b"no archive", "not a .deb"), (data[:72], "no data.tar")):
+        deb.write_bytes(bad)
+        with pytest.raises(UserError, match=message):
+            unpack_with_python(deb, tmp_path / "out")
+        with pytest.raises(UserError, match=r"cannot be unpacked|not a \.deb|truncated|no data"):
+            unpack(deb, tmp_path / "out")
+
+
+def test_an_archive_cannot_write_outside(tmp_path: Path) -> None:
+    deb = tmp_path / "a_1_all.deb"
+    make_deb(deb, "../../escaped.txt", b"x")
+    with pytest.raises(UserError, match="cannot be unpacked"):
+        unpack_with_python(deb, tmp_path / "deep/out")
+    assert not (tmp_path / "escaped.txt").exists()
+
+
+def test_missing_packages_and_targets(trees: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="holds no asterisk-core-sounds-en-g722"):
+        prepare(tmp_path / "a", packages=tmp_path, progress=False)
+    with pytest.raises(UserError, match="holds no unpacked"):
+        prepare(tmp_path / "b", source=tmp_path, progress=False)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/thesis.txt").write_text("precious")
+    with pytest.raises(UserError, match="other files"):
+        prepare(tmp_path / "full", source=trees, overwrite=True, progress=False)
+    assert (tmp_path / "full/thesis.txt").read_text() == "precious"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="no apt-get"):
+        prepare(tmp_path / "c", progress=False)
+
+
+def test_a_failing_download_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = tmp_path / "bin/apt-get"
+    fake.parent.mkdir()
+    fake.write_text("#!/bin/sh\necho 'E: Unable to locate package '$2 >&2\nexit 100\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{fake.parent}:/usr/bin:/bin")
+    with pytest.raises(UserError, match=r"Unable to locate.*apt-get update"):
+        prepare(tmp_path / "set", progress=False)
+
+
+def test_resample_folder(tmp_path: Path) -> None:
+    (tmp_path / "in/x").mkdir(parents=True)
+    soundfile.write(tmp_path / "in/x/a.flac", np.random.default_rng(0).uniform(-0.5, 0.5, 48000), 48000)
+    assert resample(tmp_path / "in", tmp_path / "out", progress=False) == 1
+    header = audio.info(tmp_path / "out/x/a.wav")
+    assert (header.rate, header.frames) == (16000, 16000)
+    with pytest.raises(UserError, match="no sound files"):
+        resample(tmp_path / "bin", tmp_path / "out") if (tmp_path / "bin").mkdir() is None else None
+
+
+def test_shipped_clips_match_their_manifest_and_note() -> None:
+    manifest = json.loads((DATA / "manifest.json").read_text(encoding="utf-8"))
+    verify(DATA)
+    sounds = {path.relative_to(DATA).as_posix() for path in audio.find(DATA)}
+    assert sounds == set(manifest["files"])
+    note = (DATA / "README.md").read_text(encoding="utf-8")
+    for name, entry in manifest["files"].items():
+        assert name in note
+        assert entry["sha256"][:16] in note
+        assert entry["licences"]
+    assert sum((DATA / name).stat().st_size for name in sounds) < 3_000_000
+
+
+def test_demo_clips_need_a_set(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="ornstein speech prepare"):
+        demo_clips(tmp_path, tmp_path / "out")
