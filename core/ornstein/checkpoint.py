@@ -25,7 +25,7 @@ from ornstein.samplers.base import Sampler
 FORMAT = 1
 KEY = "ornstein"
 
-__all__ = ["Checkpoint", "export", "load", "read_lightning", "save"]
+__all__ = ["Checkpoint", "export", "load", "load_weights", "read_lightning", "save"]
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,7 @@ def load(path: str | Path, app: str | None = None) -> Checkpoint:
     """
     path = Path(path)
     config, tensors = _read(path, app)
-    if app is not None and config.get("app") != app:
-        raise UserError(f"{path} is a checkpoint of {config.get('app')}, not of {app}; give a checkpoint of {app}")
+    _refuse_other_app(config, path, app)
     try:
         with torch.random.fork_rng(devices=[]):  # the initial weights are thrown away; the caller's generator stays put
             denoiser = build(config.get("denoiser"), Denoiser)
@@ -90,8 +89,20 @@ def load(path: str | Path, app: str | None = None) -> Checkpoint:
         sampler = None if config.get("sampler") is None else build(config["sampler"], Sampler)  # type: ignore[type-abstract]
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    _fill(denoiser, tensors, path)
+    _fill(denoiser, tensors, path, "its own network")
     return Checkpoint(denoiser.eval(), representation, sampler, config.get("info") or {})
+
+
+def load_weights(path: str | Path, denoiser: Denoiser, app: str | None = None) -> None:
+    """Fill `denoiser` with the weights of a file of `save` or `export`, for training on from there.
+
+    Raises:
+        UserError: as `load`, and where the tensors do not fit the network of `denoiser`.
+    """
+    path = Path(path)
+    config, tensors = _read(path, app)
+    _refuse_other_app(config, path, app)
+    _fill(denoiser, tensors, path, "the network of this run")
 
 
 def export(
@@ -185,7 +196,12 @@ def _read(path: Path, app: str | None) -> tuple[dict[str, Any], dict[str, Tensor
     return config, tensors
 
 
-def _fill(denoiser: Denoiser, tensors: dict[str, Tensor], path: Path) -> None:
+def _refuse_other_app(config: dict[str, Any], path: Path, app: str | None) -> None:
+    if app is not None and config.get("app") != app:
+        raise UserError(f"{path} is a checkpoint of {config.get('app')}, not of {app}; give a checkpoint of {app}")
+
+
+def _fill(denoiser: Denoiser, tensors: dict[str, Tensor], path: Path, network: str) -> None:
     wanted = denoiser.state_dict()
     problems = {
         "missing": [name for name in wanted if name not in tensors],
@@ -198,5 +214,5 @@ def _fill(denoiser: Denoiser, tensors: dict[str, Tensor], path: Path) -> None:
     }
     found = [f"{len(names)} {kind} ({', '.join(names[:3])})" for kind, names in problems.items() if names]
     if found:
-        raise UserError(f"{path} does not fit its own network: tensors {'; '.join(found)}; download or export it again")
+        raise UserError(f"{path} does not fit {network}: tensors {'; '.join(found)}; give the file that belongs to it")
     denoiser.load_state_dict(tensors)

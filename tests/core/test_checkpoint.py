@@ -7,13 +7,15 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from ornstein.checkpoint import export, load, save
+from ornstein.checkpoint import export, load, load_weights, save
 from ornstein.denoiser import Denoiser
 from ornstein.errors import UserError
 from ornstein.networks.ncsnpp import NCSNpp
+from ornstein.objectives.denoising import DenoisingObjective
 from ornstein.parameterization import X0
 from ornstein.process.bridge import SchroedingerBridge
 from ornstein.samplers.ancestral import Ancestral
+from ornstein.training.task import Task
 
 
 def make_denoiser(seed: int = 0) -> Denoiser:
@@ -219,3 +221,21 @@ def test_fit_writes_what_export_reads(tmp_path: Path) -> None:
         assert torch.allclose(output(found.denoiser), output(denoiser), atol=1e-6)
     assert not torch.allclose(output(found.denoiser), output(denoiser), atol=1e-6)
     assert found.info == {"epoch": trainer.current_epoch, "global_step": 2}
+
+
+def test_training_can_begin_with_a_finished_model(tmp_path: Path) -> None:
+    path, finished, fresh = tmp_path / "a.safetensors", make_denoiser(0), make_denoiser(1)
+    save(path, finished, app="core")
+    Task(fresh, DenoisingObjective(compare="x0"), Ancestral(), init_from=path).setup("fit")
+    assert torch.equal(output(fresh), output(finished))
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+    path, other = tmp_path / "a.safetensors", make_denoiser()
+    save(
+        path,
+        Denoiser(NCSNpp(nf=8, ch_mult=(1, 2), num_res_blocks=1, attn_resolutions=()), other.process, X0()),
+        app="core",
+    )
+    with pytest.raises(UserError, match="does not fit the network of this run"):
+        load_weights(path, other)

@@ -53,6 +53,11 @@ class SpeechData(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        if min(valid_files, test_files, eval_batch_size) < 1:
+            raise UserError(
+                "valid_files, test_files and eval_batch_size must be at least 1; for no validation, set "
+                "trainer.limit_val_batches to 0"
+            )
         self.root, self.layout = Path(root), layout
         self.batch_size, self.samples, self.rate, self.normalize, self.resample = (
             batch_size,
@@ -80,10 +85,7 @@ class SpeechData(LightningDataModule):
     predict_dataloader = test_dataloader
 
     def _train_set(self) -> SizedDataset:
-        if not self.root.is_dir():
-            raise UserError(
-                f"there is no folder {self.root}; make it with `ornstein speech prepare` or name yours with --data.root"
-            )
+        self._require_root()
         if self.layout == "mixes":
             return MixedOnTheFly(
                 self.root / "speech" / "train",
@@ -99,6 +101,7 @@ class SpeechData(LightningDataModule):
         return self._pairs("train", samples=self.samples, normalize=self.normalize, seed=self.seed)
 
     def _evaluation(self, split: Literal["valid", "test"], files: int) -> ResumableLoader:
+        self._require_root()
         if self.layout == "mixes":
             mixes = FixedMixes(
                 self.root / "speech" / split,
@@ -126,6 +129,12 @@ class SpeechData(LightningDataModule):
             num_workers=self.num_workers if train else 0,
             pin_memory=self._on_gpu(),
         )
+
+    def _require_root(self) -> None:
+        if not self.root.is_dir():
+            raise UserError(
+                f"there is no folder {self.root}; make it with `ornstein speech prepare` or name yours with --data.root"
+            )
 
     def _on_gpu(self) -> bool:
         return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"

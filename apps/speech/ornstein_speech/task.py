@@ -1,13 +1,16 @@
 """Training of a speech enhancer."""
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from ornstein.denoiser import Denoiser
+from ornstein.errors import UserError
 from ornstein.objectives.denoising import Objective
 from ornstein.samplers.base import Sampler
 from ornstein.training.schedule import Schedule
@@ -31,6 +34,7 @@ class SpeechTask(Task):
         compile: compile the network with torch.compile when training begins.
         channels_last: keep the network's tensors in channels-last format: faster bf16 convolutions on GPUs.
         log_grad_norm: log the norm of the whole gradient at every step.
+        init_from: an exported checkpoint (.safetensors) of the same network to begin with, for fine-tuning.
     """
 
     app: ClassVar[str] = "speech"
@@ -49,28 +53,54 @@ class SpeechTask(Task):
         compile: bool = False,
         channels_last: bool = False,
         log_grad_norm: bool = False,
+        init_from: Path | None = None,
     ) -> None:
         if isinstance(objective, DataPrediction) and objective.representation is None:
             objective = replace(objective, representation=representation)
-        super().__init__(denoiser, objective, sampler, optimizer, schedule, seed, compile, channels_last, log_grad_norm)
+        super().__init__(
+            denoiser, objective, sampler, optimizer, schedule, seed, compile, channels_last, log_grad_norm, init_from
+        )
         self.representation = representation
 
     def prepare_batch(self, batch: Batch) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
         """Spectrograms of the clean and the noisy waveforms (B, 1, L)."""
         return self.representation.forward(batch["clean"]), self.representation.forward(batch["noisy"]), {}
 
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        rate = getattr(getattr(self.trainer, "datamodule", None), "rate", self.representation.sample_rate)
+        if rate != self.representation.sample_rate:
+            raise UserError(
+                f"the data have {rate} Hz, the representation {self.representation.sample_rate} Hz; "
+                "set data.rate and model.representation.sample_rate to the same rate"
+            )
+
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """PESQ, ESTOI and SI-SDR of the enhanced files, and the gain in SI-SDR."""
+        self._score(batch, batch_idx, "val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """The scores of validation, named test/..."""
+        self._score(batch, batch_idx, "test")
+
+    def _score(self, batch: Batch, batch_idx: int, stage: str) -> None:
         estimates = self.enhance_batch(batch, batch_idx).cpu()
         clean, noisy = batch["clean"].cpu(), batch["noisy"].cpu()
         for i in range(len(clean)):
             scores = metrics.score(clean[i, 0], noisy[i, 0], estimates[i, 0], self.representation.sample_rate)
             scores["si_sdr_gain"] = scores["si_sdr"] - metrics.si_sdr(clean[i, 0], noisy[i, 0])
-            # a score that is not defined (PESQ of silence) must not spoil the mean of the others
-            defined = {f"val/{name}": value for name, value in scores.items() if value == value}
-            self.log_dict(defined, on_epoch=True, batch_size=1, sync_dist=True, prog_bar=True)
-
-    test_step = validation_step
+            for name, value in scores.items():
+                # A score that is not defined (PESQ of silence) counts with weight 0: it must not spoil the mean of the
+                # others, nor be missing on one rank while the others wait to sum it.
+                defined = math.isfinite(value)
+                self.log(
+                    f"{stage}/{name}",
+                    value if defined else 0.0,
+                    on_epoch=True,
+                    batch_size=int(defined),
+                    sync_dist=True,
+                    prog_bar=True,
+                )
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Enhanced waveforms (B, 1, L)."""

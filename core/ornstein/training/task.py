@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -9,6 +10,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
+from ornstein.checkpoint import load_weights
 from ornstein.config import describe
 from ornstein.denoiser import Denoiser
 from ornstein.errors import UserError
@@ -40,6 +42,8 @@ class Task(LightningModule):
         compile: compile the network with torch.compile when training begins.
         channels_last: keep the network's tensors in channels-last format: faster bf16 convolutions on GPUs.
         log_grad_norm: log the norm of the whole gradient at every step.
+        init_from: an exported checkpoint (.safetensors) of the same network to begin with, for fine-tuning; a resumed run
+            has its own weights and does not read it.
     """
 
     app: ClassVar[str] = "core"
@@ -60,6 +64,7 @@ class Task(LightningModule):
         compile: bool = False,
         channels_last: bool = False,
         log_grad_norm: bool = False,
+        init_from: Path | None = None,
     ) -> None:
         super().__init__()
         self.denoiser = denoiser
@@ -70,6 +75,7 @@ class Task(LightningModule):
         self.seed = seed
         self.compile_network = compile
         self.log_grad_norm = log_grad_norm
+        self.init_from = init_from
         if channels_last:
             self.denoiser.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -113,6 +119,8 @@ class Task(LightningModule):
     # -- hooks of Lightning ----------------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
+        if stage == "fit" and self.init_from is not None:  # before Lightning restores a checkpoint, which then wins
+            load_weights(self.init_from, self.denoiser, self.app)
         if stage == "fit" and self.compile_network:
             self.denoiser.network.compile()  # the method, unlike the function, leaves the names of the weights alone
 

@@ -1,0 +1,200 @@
+"""`ornstein speech fit` on the real recordings in data/speech/tiny, as a user runs it."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import soundfile
+import torch
+import yaml
+
+from ornstein.cli import main
+from ornstein.training.cli import run_lightning
+from ornstein_speech.data import SpeechData
+from ornstein_speech.task import SpeechTask
+
+ROOT = Path(__file__).parents[3]
+RECIPE = ROOT / "configs/speech/tiny.yaml"
+WORDS = ["--config", str(RECIPE), "--data.root", str(ROOT / "data/speech/tiny"), "--data.valid_files", "1"]
+QUIET = ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
+
+CALLBACKS = '''
+import os
+import signal
+
+import torch
+from lightning.pytorch import Callback
+
+
+class KillAtStep3(Callback):
+    """The power fails after the third step, before its checkpoint is written."""
+
+    def on_train_batch_end(self, trainer, *_):
+        if trainer.global_step == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Dump(Callback):
+    """Writes what every rank ends with into the working folder."""
+
+    def on_fit_end(self, trainer, pl_module):
+        ema = next(callback for callback in trainer.callbacks if type(callback).__name__ == "EMA")
+        state = {"weights": pl_module.state_dict(), "ema": ema.state_dict()["averages"]}
+        torch.save(state | {"scores": dict(trainer.callback_metrics)}, f"rank{trainer.global_rank}.pt")
+'''
+
+
+def shell(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    """Run `ornstein speech fit WORDS` in `folder` as a process with as many threads as this one."""
+    (folder / "speech_test_callbacks.py").write_text(CALLBACKS)
+    threads = str(torch.get_num_threads())
+    environment = os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    command = [sys.executable, "-m", "ornstein", "speech", "fit", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=folder, env=environment)
+
+
+def overlay(folder: Path, **trainer: Any) -> list[str]:
+    """Words that lay other Trainer settings over the recipe."""
+    path = folder / "overlay.yaml"
+    path.write_text(
+        yaml.safe_dump({"trainer": {"default_root_dir": str(folder), "num_sanity_val_steps": 0, **trainer}})
+    )
+    return ["--config", str(path)]
+
+
+def every_step(folder: Path) -> list[dict[str, Any]]:
+    """The EMA of the recipe, and a checkpoint of every step in `folder`."""
+    options = {"dirpath": str(folder), "filename": "{step}", "save_top_k": -1, "every_n_train_steps": 1}
+    return [
+        {"class_path": "ornstein.training.ema.EMA"},
+        {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": options},
+    ]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The last checkpoint of the shipped recipe, run as its first lines say."""
+    folder = tmp_path_factory.mktemp("trained")
+    done = shell(folder, *WORDS, "--trainer.default_root_dir", str(folder))
+    assert done.returncode == 0, done.stderr
+    return folder / "lightning_logs/version_0/checkpoints/last.ckpt"
+
+
+def test_checkpoint_becomes_an_enhancer(trained: Path, tmp_path: Path) -> None:
+    noisy, model, output = ROOT / "data/speech/noisy/it_pink_2.5dB.flac", tmp_path / "tiny.safetensors", "out.wav"
+    assert main(["speech", "export", str(trained), "-o", str(model), "--note", "a test"]) == 0
+    words = ["--checkpoint", str(model), "--device", "cpu"]
+    assert main(["speech", "enhance", str(noisy), "-o", str(tmp_path / output), *words]) == 0
+    wave, rate = soundfile.read(tmp_path / output)
+    assert (rate, len(wave)) == (16000, soundfile.info(noisy).frames)
+    assert abs(wave).max() > 0.01
+
+
+@pytest.mark.parametrize(("verb", "score"), [("validate", "val/pesq"), ("test", "test/pesq")])
+def test_scores_of_a_checkpoint(
+    verb: str, score: str, trained: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = [*WORDS, *QUIET, "--ckpt_path", str(trained), "--data.test_files", "1"]
+    assert main(["speech", verb, *words, *overlay(tmp_path, logger=False)]) == 0
+    assert score in capfd.readouterr().out
+
+
+def test_predict_gives_waveforms(trained: Path, tmp_path: Path) -> None:
+    words = [*WORDS, *QUIET, "--ckpt_path", str(trained), *overlay(tmp_path, logger=False)]
+    command = run_lightning(SpeechTask, SpeechData, "predict", words, "ornstein speech")
+    (waves,) = command.trainer.predict_loop.predictions
+    assert waves.shape == (2, 1, 64000)
+    assert waves.isfinite().all()
+
+
+def test_killed_run_resumes_as_if_it_had_not_been(trained: Path, tmp_path: Path) -> None:
+    """Killed within the first epoch of four steps; weights, averages and optimizer end with the same bits."""
+    kept = tmp_path / "kept"
+    callbacks = [*every_step(kept), {"class_path": "speech_test_callbacks.KillAtStep3"}]
+    killed = shell(tmp_path, *WORDS, *overlay(tmp_path, limit_val_batches=0, callbacks=callbacks))
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert sorted(path.name for path in kept.iterdir()) == ["step=1.ckpt", "step=2.ckpt"]
+
+    options = overlay(tmp_path, limit_val_batches=0, callbacks=every_step(kept), logger=False)
+    assert main(["speech", "fit", *WORDS, *QUIET, *options, "--ckpt_path", str(kept / "step=2.ckpt")]) == 0
+    whole, resumed = (torch.load(path, weights_only=True) for path in (trained, kept / "step=8.ckpt"))
+    assert whole["global_step"] == resumed["global_step"] == 8
+    for part in ("state_dict", "optimizer_states", "lr_schedulers"):
+        assert_same_bits(whole[part], resumed[part], part)
+    averages = [next(v["averages"] for k, v in run["callbacks"].items() if "EMA" in k) for run in (whole, resumed)]
+    assert_same_bits(*averages, "averages")
+
+
+def assert_same_bits(a: Any, b: Any, where: str) -> None:
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), where
+    elif isinstance(a, (dict, list, tuple)):
+        assert len(a) == len(b), where
+        for key in a if isinstance(a, dict) else range(len(a)):
+            assert_same_bits(a[key], b[key], f"{where}/{key}")
+    else:
+        assert a == b, where
+
+
+def test_two_processes_keep_identical_weights(tmp_path: Path) -> None:
+    callbacks = [{"class_path": "ornstein.training.ema.EMA"}, {"class_path": "speech_test_callbacks.Dump"}]
+    options = overlay(tmp_path, devices=2, strategy="ddp", max_steps=2, callbacks=callbacks, logger=False)
+    sizes = ["--data.valid_files", "2", "--data.eval_batch_size", "1"]
+    done = shell(tmp_path, *WORDS, *sizes, *options, "--trainer.enable_checkpointing", "false")
+    assert done.returncode == 0, done.stderr
+    ranks = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
+    assert {"val/pesq", "val/estoi", "val/si_sdr"} <= ranks[0]["scores"].keys()
+    assert_same_bits(ranks[0]["weights"], ranks[1]["weights"], "weights")
+    assert_same_bits(ranks[0]["ema"], ranks[1]["ema"], "ema")
+    for name, value in ranks[0]["scores"].items():
+        assert name.startswith("train/") or torch.equal(value, ranks[1]["scores"][name]), name
+
+
+def test_fast_dev_run(tmp_path: Path) -> None:
+    options = overlay(tmp_path, fast_dev_run=True)
+    assert main(["speech", "fit", *WORDS, *QUIET, *options]) == 0
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
+def test_bf16_mixed_with_both_loggers(tmp_path: Path) -> None:
+    loggers = [
+        {"class_path": f"lightning.pytorch.loggers.{name}", "init_args": {"save_dir": str(tmp_path / name)}}
+        for name in ("CSVLogger", "TensorBoardLogger")
+    ]
+    options = overlay(tmp_path, precision="bf16-mixed", max_steps=1, logger=loggers, val_check_interval=1)
+    assert main(["speech", "fit", *WORDS, *QUIET, *options]) == 0
+    header = next((tmp_path / "CSVLogger").rglob("metrics.csv")).read_text().splitlines()[0].split(",")
+    assert {"train/loss", "train/spectral", "train/waveform", "val/pesq", "val/si_sdr_gain"} <= set(header)
+    assert list((tmp_path / "TensorBoardLogger").rglob("events.out*"))
+    weights = torch.load(next(tmp_path.rglob("last.ckpt")), weights_only=True)["state_dict"]
+    assert {weight.dtype for weight in weights.values()} == {torch.float32}
+    assert all(weight.isfinite().all() for weight in weights.values())
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_nan_in_the_data_is_named(workers: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for side in ("clean", "noisy"):
+        (tmp_path / "train" / side).mkdir(parents=True)
+        wave = 0.1 * torch.randn(8000, generator=torch.Generator().manual_seed(0))
+        wave[100] = float("nan") if side == "noisy" else 0
+        soundfile.write(tmp_path / "train" / side / "a.wav", wave.numpy(), 16000, subtype="FLOAT")
+    data = ["--data.root", str(tmp_path), "--data.layout", "pairs", "--data.batch_size", "1"]
+    options = [*overlay(tmp_path, limit_val_batches=0, logger=False), "--data.num_workers", str(workers)]
+    assert main(["speech", "fit", *WORDS, *QUIET, *data, *options]) == 2
+    line = capfd.readouterr().err.splitlines()[-1]
+    assert line.startswith("ornstein: ")
+    assert "noisy/a.wav holds NaN" in line
+
+
+def test_mistakes_give_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for words, expected in (
+        (["--data.root", str(tmp_path / "none")], "ornstein speech prepare"),
+        (["--data.rate", "8000"], "set data.rate and model.representation.sample_rate"),
+        (["--data.layout", "flat"], "data.layout"),
+    ):
+        assert main(["speech", "fit", *WORDS, *QUIET, *words, *overlay(tmp_path, logger=False)]) == 2
+        assert expected in capfd.readouterr().err.splitlines()[-1]
