@@ -1,14 +1,16 @@
-"""Quality of the shipped speech model on held-out real mixes: `python benchmarks/speech_quality.py [--mixes 48] [--steps 1 5]`.
+"""Quality of the shipped speech model on held-out real mixes.
 
-Needs the set of `ornstein speech prepare .data/prompts-16k --form g722 --minutes 15 --noise_minutes 7` (or --data). Writes
+Needs the set of `ornstein speech prepare .data/prompts-16k --minutes 15 --noise_minutes 7` (or --data). Writes
 benchmarks/results/speech_quality.json and the table of apps/speech/README.md, which is made from nothing else.
 """
 
 import argparse
 import json
 import re
+import sys
 from pathlib import Path
 
+from ornstein.errors import UserError
 from ornstein.files import atomic_path
 from ornstein_speech.evaluate import evaluate
 
@@ -32,7 +34,11 @@ def markdown(summary: dict[str, object]) -> str:
         cells = [f"{system['metrics'][m]['mean']:.3g} ± {system['metrics'][m]['ci95']:.2g}" for m in NAMES]
         lines.append(f"| {name} | {' | '.join(cells)} | {system['rtf']:.2g} |")
     snrs = list(next(iter(systems.values()))["by_snr"])
-    lines += ["", f"| PESQ / ESTOI / SI-SDR | {' | '.join(f'{s} dB' for s in snrs)} |", "| --- " * (len(snrs) + 1) + "|"]
+    lines += [
+        "",
+        f"| PESQ / ESTOI / SI-SDR | {' | '.join(f'{s} dB' for s in snrs)} |",
+        "| --- " * (len(snrs) + 1) + "|",
+    ]
     for name, system in systems.items():
         cells = [
             f"{s['pesq']:.2f} / {s['estoi']:.2f} / {s['si_sdr']:.1f}" for s in (system["by_snr"][snr] for snr in snrs)
@@ -49,6 +55,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, nargs="+", default=[1, 5])
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
+    if not options.data.is_dir():
+        raise UserError(
+            f"there is no folder {options.data}; make it with "
+            "`ornstein speech prepare .data/prompts-16k --minutes 15 --noise_minutes 7`"
+        )
     summary = measure(options.data, options.mixes, options.steps, options.device)
     with atomic_path(RESULT, overwrite=True) as temporary:
         temporary.write_text(json.dumps(summary, indent=1) + "\n")
@@ -60,4 +71,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        print("ornstein:", error, file=sys.stderr)
+        sys.exit(2)

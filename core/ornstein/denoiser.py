@@ -35,11 +35,11 @@ class Denoiser(nn.Module):
     def forward(self, x: Tensor, t: Tensor | float, y: Tensor | None = None, **condition: Tensor) -> Estimate:
         """Estimate for `x` (B, *) at time `t`, () or (B,), given the observation `y` (B, *)."""
         t = as_time(t)
-        scaled, network_time = self.parameterization.inputs(self.process, x, t)
+        scaled, network_time, seen = self.parameterization.inputs(self.process, x, t, y)
         if network_time.ndim == 0 and network_time.device.type == "cpu":  # a host number: no copy to wait for
             times = torch.full((len(x),), network_time.item(), dtype=x.real.dtype, device=x.device)
         else:
             times = network_time.to(device=x.device, dtype=x.real.dtype).expand(len(x))
-        arguments = (scaled, times) if y is None else (scaled, times, y)
+        arguments = (scaled, times) if seen is None else (scaled, times, seen)
         output = self.network(*arguments, **condition).to(x.dtype)
         return self.parameterization.estimate(self.process, output, x, t, y)

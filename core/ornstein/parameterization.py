@@ -12,9 +12,11 @@ from ornstein.process.affine import Process, combine
 class Parameterization(ABC):
     """One meaning of the network output. `t` is float64, () or (B,); signals are (B, *)."""
 
-    def inputs(self, process: Process, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """The signal and the time that the network is given."""
-        return x, process.network_time(t)
+    def inputs(
+        self, process: Process, x: Tensor, t: Tensor, y: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The signal, the time and the observation as the network is given them."""
+        return x, process.network_time(t), y
 
     @abstractmethod
     def estimate(self, process: Process, output: Tensor, x: Tensor, t: Tensor, y: Tensor | None = None) -> Estimate:
@@ -133,9 +135,12 @@ class EDM(Parameterization):
 
     sigma_data: float = 0.5
 
-    def inputs(self, process: Process, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    def inputs(
+        self, process: Process, x: Tensor, t: Tensor, y: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         a, _, s, _ = process.coefficients(t)
-        return combine(x, (1 / (a**2 * self.sigma_data**2 + s**2).sqrt(), x)), (s / a).log() / 4
+        c_in = 1 / (a**2 * self.sigma_data**2 + s**2).sqrt()
+        return combine(x, (c_in, x)), (s / a).log() / 4, y
 
     def estimate(self, process: Process, output: Tensor, x: Tensor, t: Tensor, y: Tensor | None = None) -> Estimate:
         skip, out, b = self._weights(process, t)

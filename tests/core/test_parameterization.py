@@ -43,6 +43,6 @@ def test_edm_input_has_unit_variance_for_data_of_the_stated_deviation() -> None:
     x0 = d * torch.randn(100_000, 1, generator=generator, dtype=torch.float64)
     t = torch.tensor(1.3, dtype=torch.float64)
     x = process.sample(x0, t, torch.randn(x0.shape, generator=generator, dtype=torch.float64))
-    scaled, network_time = EDM(d).inputs(process, x, t)
+    scaled, network_time, _ = EDM(d).inputs(process, x, t)
     assert abs(scaled.std() - 1) < 0.01
     assert abs(network_time - torch.tensor(1.3).log() / 4) < 1e-6

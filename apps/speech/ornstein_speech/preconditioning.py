@@ -13,7 +13,7 @@ from ornstein.process.affine import Process, combine, expand
 
 @dataclass(frozen=True)
 class Preconditioned(Parameterization):
-    """out = c_skip x_t + c_out F(c_in x_t, y, t), where F may be divided by s or t first; what `out` means is
+    """out = c_skip x_t + c_out F(c_in x_t, c_in y, t), where F may be divided by s or t first; what `out` means is
     `predicts`.
 
     With d = sigma_data: c_in 1 or 1/sqrt(s^2 + d^2); c_out 1, s, 1/s or s d/sqrt(s^2 + d^2); c_skip 0 or d^2/(s^2 +
@@ -38,8 +38,11 @@ class Preconditioned(Parameterization):
         c_skip = d**2 / n if self.c_skip == "edm" else 0 * one
         return c_in, c_out, c_skip
 
-    def inputs(self, process: Process, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        return expand(self.weights(process, t)[0], x) * x, process.network_time(t)
+    def inputs(
+        self, process: Process, x: Tensor, t: Tensor, y: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        c_in = expand(self.weights(process, t)[0], x)
+        return c_in * x, process.network_time(t), None if y is None else c_in * y
 
     def estimate(self, process: Process, output: Tensor, x: Tensor, t: Tensor, y: Tensor | None = None) -> Estimate:
         scaled = combine(x, (1 / self._divisor(process, t), output))

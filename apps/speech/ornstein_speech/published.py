@@ -140,8 +140,6 @@ def _denoiser(options: Mapping[str, Any], tensors: "dict[str, Tensor]") -> "Deno
     from ornstein.networks.ncsnpp import from_published
     from ornstein.parameterization import Parameterization
     from ornstein.process.affine import Process
-    from ornstein_speech.preconditioning import Preconditioned
-    from ornstein_speech.published_denoiser import PublishedDenoiser
 
     process = build(_process(options), Process)  # type: ignore[type-abstract]
     parameterization = build(_parameterization(options), Parameterization)  # type: ignore[type-abstract]
@@ -151,18 +149,15 @@ def _denoiser(options: Mapping[str, Any], tensors: "dict[str, Tensor]") -> "Deno
         network.load_state_dict(tensors)
     except (TypeError, ValueError, RuntimeError) as error:  # options of a wrong type, or not those of the weights
         raise UserError(f"its options and weights make no network: {str(error)[:200]}") from error
-    if isinstance(parameterization, Preconditioned) and parameterization.c_in != "1":
-        return PublishedDenoiser(network, process, parameterization).eval()
     return Denoiser(network, process, parameterization).eval()
 
 
 def _process(options: Mapping[str, Any]) -> Spec:
     match options["sde"]:
         case "ouve":
-            path, names = "ornstein.process.ouve.OUVE", ("theta", "sigma_min", "sigma_max")
-            return _spec(path, options, **{name: name for name in names})
+            return _spec("ornstein.process.ouve.OUVE", options, {}, "theta", "sigma_min", "sigma_max")
         case "sbve":
-            return _spec("ornstein.process.bridge.SchroedingerBridge", options, {"eps": BRIDGE_EPS}, k="k", c="c")
+            return _spec("ornstein.process.bridge.SchroedingerBridge", options, {"eps": BRIDGE_EPS}, "k", "c")
         case other:
             raise UserError(f"its process {other!r} is not supported; ouve and sbve are")
 
@@ -174,10 +169,8 @@ def _parameterization(options: Mapping[str, Any]) -> Spec:
     if not isinstance(loss, str) or loss not in meanings:
         raise UserError(f"its loss_type {loss!r} is not supported; {', '.join(meanings)} are")
     if options["backbone"] == "ncsnpp_v2":
-        path, names = "ornstein_speech.preconditioning.Preconditioned", ("c_in", "c_out", "c_skip", "network_scaling")
-        return _spec(
-            path, options, {"predicts": meanings[loss]}, sigma_data="sigma_data", **{name: name for name in names}
-        )
+        names = ("c_in", "c_out", "c_skip", "network_scaling", "sigma_data")
+        return _spec("ornstein_speech.preconditioning.Preconditioned", options, {"predicts": meanings[loss]}, *names)
     if loss == "data_prediction":
         raise UserError(f"data_prediction with {options['backbone']} is not supported; with ncsnpp_v2 it is")
     return _spec("ornstein.parameterization.Score", options, {"scale": -1.0})
@@ -189,8 +182,8 @@ def _sampler(options: Mapping[str, Any]) -> Spec:
         if kind not in ("pc", "ode", "sde"):
             raise UserError(f"its sampler_type {kind!r} is not supported; ode and sde are for sbve")
         mode = "sde" if kind == "sde" else "ode"  # published inference takes pc, the general default, for ode
-        fixed = {"mode": mode, "grid": _uniform(BRIDGE_END)}
-        return _spec("ornstein.samplers.compat_bridge.PublishedBridge", options, fixed, steps="N")
+        bridge = {"mode": mode, "grid": _uniform(BRIDGE_END)}
+        return _spec("ornstein.samplers.compat_bridge.PublishedBridge", options, bridge, steps="N")
     end = options.get("t_eps", 0.03)
     if kind == "ode":
         return _spec("ornstein.samplers.ode.ProbabilityFlowODE", options, {"grid": _uniform(end)})
@@ -200,17 +193,17 @@ def _sampler(options: Mapping[str, Any]) -> Spec:
     corrector: Spec | None
     match options.get("corrector", "ald"):
         case "ald":
-            corrector = _spec(f"{module}.AnnealedLangevin", options, snr="snr")
+            corrector = _spec(f"{module}.AnnealedLangevin", options, {}, "snr")
         case "langevin":
-            corrector = _spec(f"{module}.Langevin", options, snr="snr")
+            corrector = _spec(f"{module}.Langevin", options, {}, "snr")
         case "none":
             corrector = None
         case other:
             raise UserError(f"its corrector {other!r} is not supported; ald, langevin and none are")
-    fixed = {"grid": _uniform(end, to_zero=True), "corrector": corrector}
+    fixed: Spec = {"grid": _uniform(end, to_zero=True), "corrector": corrector}
     # N of 2022 is a leftover of the training code; inference took 30 steps
     steps = {"steps": "N"} if "sampler_type" in options else {}
-    return _spec(f"{module}.PredictorCorrector", options, fixed, corrector_steps="corrector_steps", **steps)
+    return _spec(f"{module}.PredictorCorrector", options, fixed, "corrector_steps", **steps)
 
 
 def _representation(options: Mapping[str, Any]) -> Spec:
@@ -224,9 +217,9 @@ def _representation(options: Mapping[str, Any]) -> Spec:
         "ornstein_speech.representation.CompressedSpectrogram",
         options,
         fixed,
-        n_fft="n_fft",
+        "n_fft",
+        "window",
         hop="hop_length",
-        window="window",
         transform="transform_type",
         exponent="spec_abs_exponent",
         factor="spec_factor",
@@ -237,7 +230,8 @@ def _uniform(end: Any, to_zero: bool = False) -> Spec:
     return {"class_path": "ornstein.samplers.time_grids.UniformGrid", "init_args": {"end": end, "to_zero": to_zero}}
 
 
-def _spec(path: str, options: Mapping[str, Any], fixed: Mapping[str, Any] | None = None, **names: str) -> Spec:
-    """Spec of the class `path` with `fixed` arguments, and others by the names of their options where these exist."""
+def _spec(path: str, options: Mapping[str, Any], fixed: Mapping[str, Any], *same: str, **renamed: str) -> Spec:
+    """Spec of the class `path`: `fixed` arguments, and those that the options give, of the `same` name or `renamed`."""
+    names = {name: name for name in same} | renamed
     given = {argument: options[name] for argument, name in names.items() if name in options}
-    return {"class_path": path, "init_args": given | dict(fixed or {})}
+    return {"class_path": path, "init_args": given | dict(fixed)}

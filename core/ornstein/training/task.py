@@ -42,8 +42,8 @@ class Task(LightningModule):
         compile: compile the network with torch.compile when training begins.
         channels_last: keep the network's tensors in channels-last format: faster bf16 convolutions on GPUs.
         log_grad_norm: log the norm of the whole gradient at every step.
-        init_from: an exported checkpoint (.safetensors) of the same network to begin with, for fine-tuning; a resumed run
-            has its own weights and does not read it.
+        init_from: an exported checkpoint (.safetensors) of the same network to begin with, for fine-tuning; a resumed
+            run has its own weights and does not read it.
     """
 
     app: ClassVar[str] = "core"

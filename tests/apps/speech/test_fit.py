@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +49,19 @@ class Dump(Callback):
 '''
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """As in the processes that `shell` starts: sums in another order have other last bits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def shell(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
-    """Run `ornstein speech fit WORDS` in `folder` as a process with as many threads as this one."""
+    """Run `ornstein speech fit WORDS` in `folder` as a process of one thread."""
     (folder / "speech_test_callbacks.py").write_text(CALLBACKS)
-    threads = str(torch.get_num_threads())
-    environment = os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    environment = os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "ornstein", "speech", "fit", *words]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=folder, env=environment)
 
@@ -67,11 +76,14 @@ def overlay(folder: Path, **trainer: Any) -> list[str]:
 
 
 def every_step(folder: Path) -> list[dict[str, Any]]:
-    """The EMA of the recipe, and a checkpoint of every step in `folder`."""
+    """A checkpoint of every step in `folder`, and the EMA of the recipe.
+
+    The order differs from the recipe's: settings of the same class at the same place would be merged.
+    """
     options = {"dirpath": str(folder), "filename": "{step}", "save_top_k": -1, "every_n_train_steps": 1}
     return [
-        {"class_path": "ornstein.training.ema.EMA"},
         {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": options},
+        {"class_path": "ornstein.training.ema.EMA"},
     ]
 
 

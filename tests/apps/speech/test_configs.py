@@ -1,0 +1,83 @@
+"""Every shipped recipe is read and built by Lightning's command line; nothing is trained."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ornstein.config import build, describe
+from ornstein.denoiser import Denoiser
+from ornstein.training.cli import LightningCommand, run_lightning
+from ornstein.training.ema import EMA
+from ornstein_speech.data import SpeechData
+from ornstein_speech.task import SpeechTask
+
+FOLDER = Path(__file__).parents[3] / "configs/speech"
+RECIPES = sorted(FOLDER.glob("*.yaml"))
+PARAMETERS = {"voicebank_sgmse": 65_590_822, "voicebank_bridge": 65_590_822}
+EVALUATIONS = {"voicebank_sgmse": 60, "voicebank_bridge": 50, "prompts16k_ouve": 60, "prompts16k_bridge": 5}
+
+
+@pytest.fixture
+def command(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """The command line after parsing and building, on a machine without a GPU, stopped before it runs."""
+    monkeypatch.setattr(LightningCommand, "_run_subcommand", lambda self, verb: None)
+    machine = ["--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.default_root_dir", str(tmp_path)]
+    words = ["--config", str(FOLDER / f"{request.param}.yaml"), *machine]
+    return run_lightning(SpeechTask, SpeechData, "fit", words, "ornstein speech")
+
+
+def parameters(task: SpeechTask) -> int:
+    return sum(weight.numel() for weight in task.denoiser.network.parameters())
+
+
+@pytest.mark.parametrize(("command", "name"), [(path.stem, path.stem) for path in RECIPES], indirect=["command"])
+def test_recipe_builds(command: Any, name: str) -> None:
+    task, data = command.model, command.datamodule
+    assert parameters(task) == PARAMETERS.get(name, parameters(task))
+    assert task.sampler.evaluations(task.denoiser.process) == EVALUATIONS.get(
+        name, task.sampler.evaluations(task.denoiser.process)
+    )
+    assert task.representation.bins == 256
+    assert data.rate == task.representation.sample_rate
+    frames = task.representation.frames(data.samples)
+    assert data.samples == (frames - 1) * task.representation.hop
+    assert frames % 2 ** (len(task.denoiser.network.ch_mult) - 1) == 0
+    assert any(isinstance(callback, EMA) for callback in command.trainer.callbacks)
+    monitors = [callback.monitor for callback in command.trainer.checkpoint_callbacks]
+    assert monitors[0] == "val/pesq"
+
+
+@pytest.mark.parametrize("command", ["tiny", "prompts16k_ouve"], indirect=True)
+def test_components_are_rebuilt_from_their_specs(command: Any) -> None:
+    """What `export` writes into a checkpoint gives the same network again."""
+    task = command.model
+    denoiser = build(describe(task.denoiser), Denoiser)
+    denoiser.load_state_dict(task.denoiser.state_dict())
+    assert describe(build(describe(task.sampler), object)) == describe(task.sampler)
+    assert describe(denoiser) == describe(task.denoiser)
+
+
+@pytest.mark.parametrize("command", ["prompts16k_ouve"], indirect=True)
+def test_sibling_differs_in_method_only(command: Any, tmp_path: Path) -> None:
+    words = ["--config", str(FOLDER / "prompts16k_bridge.yaml"), "--trainer.accelerator", "cpu"]
+    words += ["--trainer.default_root_dir", str(tmp_path)]
+    bridge = run_lightning(SpeechTask, SpeechData, "fit", words, "ornstein speech")
+    assert parameters(command.model) == parameters(bridge.model)
+    for section in ("data", "trainer"):
+        one, other = (cli.config["fit"][section].as_dict() for cli in (command, bridge))
+        one.pop("default_root_dir"), other.pop("default_root_dir")
+        one.pop("devices", None), other.pop("devices", None)
+        assert one == other, section
+
+
+@pytest.mark.parametrize("command", ["voicebank_sgmse"], indirect=True)
+def test_untrained_score_loss_has_the_published_scale(command: Any) -> None:
+    """A fresh network gives almost no score: half a sum of |z|^2 = 1 over F T entries, 32768 at 256 frames."""
+    task, frames = command.model, 64
+    generator = torch.Generator().manual_seed(0)
+    x0, y = (torch.randn(1, 1, 256, frames, dtype=torch.complex64, generator=generator) for _ in range(2))
+    with torch.no_grad():
+        loss = task.objective(task.denoiser, x0, y, generator=generator)["loss"]
+    assert float(loss) == pytest.approx(256 * frames / 2, rel=0.05)
