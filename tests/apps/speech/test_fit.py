@@ -154,7 +154,9 @@ def assert_same_bits(a: Any, b: Any, where: str) -> None:
 
 def test_two_processes_keep_identical_weights(tmp_path: Path) -> None:
     callbacks = [{"class_path": "ornstein.training.ema.EMA"}, {"class_path": "speech_test_callbacks.Dump"}]
-    options = overlay(tmp_path, devices=2, strategy="ddp", max_steps=2, callbacks=callbacks, logger=False)
+    options = overlay(
+        tmp_path, devices=2, strategy="ddp", max_steps=2, check_val_every_n_epoch=1, callbacks=callbacks, logger=False
+    )
     sizes = ["--data.valid_files", "2", "--data.eval_batch_size", "1"]
     done = shell(tmp_path, *WORDS, *sizes, *options, "--trainer.enable_checkpointing", "false")
     assert done.returncode == 0, done.stderr
@@ -167,9 +169,9 @@ def test_two_processes_keep_identical_weights(tmp_path: Path) -> None:
 
 
 def test_fast_dev_run(tmp_path: Path) -> None:
-    options = overlay(tmp_path, fast_dev_run=True)
+    options = overlay(tmp_path, fast_dev_run=True, check_val_every_n_epoch=1)
     assert main(["speech", "fit", *WORDS, *QUIET, *options]) == 0
-    assert not list(tmp_path.rglob("*.ckpt"))
+    assert not list(tmp_path.rglob("events.out*"))
 
 
 def test_bf16_mixed_with_both_loggers(tmp_path: Path) -> None:
@@ -177,7 +179,9 @@ def test_bf16_mixed_with_both_loggers(tmp_path: Path) -> None:
         {"class_path": f"lightning.pytorch.loggers.{name}", "init_args": {"save_dir": str(tmp_path / name)}}
         for name in ("CSVLogger", "TensorBoardLogger")
     ]
-    options = overlay(tmp_path, precision="bf16-mixed", max_steps=1, logger=loggers, val_check_interval=1)
+    options = overlay(
+        tmp_path, precision="bf16-mixed", max_steps=1, logger=loggers, check_val_every_n_epoch=1, limit_train_batches=1
+    )
     assert main(["speech", "fit", *WORDS, *QUIET, *options]) == 0
     header = next((tmp_path / "CSVLogger").rglob("metrics.csv")).read_text().splitlines()[0].split(",")
     assert {"train/loss", "train/spectral", "train/waveform", "val/pesq", "val/si_sdr_gain"} <= set(header)
@@ -185,6 +189,29 @@ def test_bf16_mixed_with_both_loggers(tmp_path: Path) -> None:
     weights = torch.load(next(tmp_path.rglob("last.ckpt")), weights_only=True)["state_dict"]
     assert {weight.dtype for weight in weights.values()} == {torch.float32}
     assert all(weight.isfinite().all() for weight in weights.values())
+
+
+def test_undefined_scores_do_not_spoil_the_mean(tmp_path: Path) -> None:
+    """PESQ and SI-SDR of silence are not defined; the other file's count."""
+    speech, _ = soundfile.read(ROOT / "data/speech/clean/it_pink_2.5dB.flac", dtype="float32")
+    noisy, rate = soundfile.read(ROOT / "data/speech/noisy/it_pink_2.5dB.flac", dtype="float32")
+    for name, clean in (("silence.wav", 0 * speech), ("speech.wav", speech)):
+        for side, wave in (("clean", clean), ("noisy", noisy)):
+            (tmp_path / "valid" / side).mkdir(parents=True, exist_ok=True)
+            soundfile.write(tmp_path / "valid" / side / name, wave[:24000], rate, subtype="FLOAT")
+
+    def scores(files: int) -> dict[str, torch.Tensor]:
+        data = ["--data.root", str(tmp_path), "--data.layout", "pairs", "--data.valid_files", str(files)]
+        words = [*WORDS, *QUIET, *data, *overlay(tmp_path, logger=False)]
+        return dict(
+            run_lightning(SpeechTask, SpeechData, "validate", words, "ornstein speech").trainer.callback_metrics
+        )
+
+    silent, both = scores(1), scores(2)
+    assert silent["val/pesq"].isnan()
+    assert silent.keys() == both.keys()
+    assert 1 <= both["val/pesq"] < 4.7
+    assert both["val/si_sdr"].isfinite()
 
 
 @pytest.mark.parametrize("workers", [0, 1])
