@@ -112,7 +112,7 @@ def evaluate(
     for count in [None] if steps is None else steps:
         enhancer = Enhancer(checkpoint, steps=count, sampler=sampler, device=device, batch=batch)
         nfe = enhancer.evaluations
-        enhancers[f"model, {nfe} calls" if nfe is not None else "model"] = enhancer
+        enhancers[f"model, NFE {nfe}" if nfe is not None else "model"] = enhancer
     total = len(items) if limit is None else min(limit, len(items))  # type: ignore[arg-type]
 
     results: list[Result] = []

@@ -62,7 +62,7 @@ def test_evaluate(tiny: Path, pairs: Path, tmp_path: Path, workers: int, capsys:
         examples=1,
         limit=3 if workers == 0 else 1,
     )
-    assert list(summary["systems"]) == ["noisy", "log-MMSE", "RNNoise", "model, 1 calls", "model, 2 calls"]
+    assert list(summary["systems"]) == ["noisy", "log-MMSE", "RNNoise", "model, NFE 1", "model, NFE 2"]
     noisy = summary["systems"]["noisy"]
     printed = capsys.readouterr().out
     for word in ("PESQ", "RNNoise", "RTF", "threads", "report.html"):
@@ -76,7 +76,7 @@ def test_evaluate(tiny: Path, pairs: Path, tmp_path: Path, workers: int, capsys:
         assert len(rows) == 15
         assert rows[-1]["pesq"] == "nan"
         assert summary["systems"]["log-MMSE"]["metrics"]["si_sdr"]["mean"] > noisy["metrics"]["si_sdr"]["mean"] + 2
-    assert stored["systems"]["model, 2 calls"]["nfe"] == 2
+    assert stored["systems"]["model, NFE 2"]["nfe"] == 2
     assert rows[0]["snr_db"] == "0"
     page = (tmp_path / "report.html").read_text()
     assert page.count("<audio") == 6

@@ -3,9 +3,7 @@
 python tiny_training.py OUT
 """
 
-import logging
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +84,7 @@ def make_task(task_class: type[Task] = Task, **options: Any) -> Task:
 
 
 def make_trainer(folder: Path, *callbacks: Callback, save: dict[str, Any] | None = None, **options: Any) -> Trainer:
-    """A quiet Trainer on the CPU that keeps every checkpoint in `folder`."""
-    quiet()
+    """A Trainer on the CPU that keeps every checkpoint in `folder`."""
     checkpoints = ModelCheckpoint(
         dirpath=folder, filename="{step}", save_top_k=-1, **(save if save is not None else {"every_n_train_steps": 1})
     )
@@ -101,12 +98,6 @@ def make_trainer(folder: Path, *callbacks: Callback, save: dict[str, Any] | None
         "deterministic": True,
     }
     return Trainer(callbacks=[*callbacks, checkpoints], **(settings | options))
-
-
-def quiet() -> None:
-    warnings.filterwarnings("ignore", module="lightning.*")
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero", "lightning.pytorch"):
-        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 class Validated(Task):
