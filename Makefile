@@ -1,7 +1,7 @@
 # make demo     enhance the shipped recordings and write demo/index.html
 # make test     lint, types, import rules, all tests
 # make lint     the first three only
-# make bench    every benchmark; each prints a table
+# make bench    every benchmark; each prints a table (the speech one needs the set of `ornstein speech prepare`)
 # make docs     the documentation as site/index.html
 # make wheels   build the wheels and try them in an empty environment
 #

@@ -32,7 +32,8 @@ def markdown(summary: dict[str, object]) -> str:
     lines = [f"| | {' | '.join(NAMES.values())} | RTF |", "| --- " * (len(NAMES) + 2) + "|"]
     for name, system in systems.items():
         cells = [f"{system['metrics'][m]['mean']:.3g} ± {system['metrics'][m]['ci95']:.2g}" for m in NAMES]
-        lines.append(f"| {name} | {' | '.join(cells)} | {system['rtf']:.2g} |")
+        rtf = f"{system['rtf']:.2g}" if system["rtf"] else "-"
+        lines.append(f"| {name} | {' | '.join(cells)} | {rtf} |")
     snrs = list(next(iter(systems.values()))["by_snr"])
     lines += [
         "",
@@ -48,13 +49,25 @@ def markdown(summary: dict[str, object]) -> str:
     return "\n".join([*lines, "", note])
 
 
+def write_table(summary: dict[str, object]) -> None:
+    """Put the tables between the markers of the README."""
+    text = README.read_text()
+    table = f"<!-- results -->\n{markdown(summary)}\n<!-- /results -->"
+    with atomic_path(README, overwrite=True) as temporary:
+        temporary.write_text(re.sub(r"<!-- results -->.*<!-- /results -->", lambda _: table, text, flags=re.DOTALL))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=ROOT / ".data" / "prompts-16k")
-    parser.add_argument("--mixes", type=int, default=48)
+    parser.add_argument("--mixes", type=int, default=24, help="24 are every SNR with every kind of noise once")
     parser.add_argument("--steps", type=int, nargs="+", default=[1, 5])
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--table", action="store_true", help="only make the table again from the last results")
     options = parser.parse_args()
+    if options.table:
+        write_table(json.loads(RESULT.read_text()))
+        return
     if not options.data.is_dir():
         raise UserError(
             f"there is no folder {options.data}; make it with "
@@ -63,10 +76,7 @@ def main() -> None:
     summary = measure(options.data, options.mixes, options.steps, options.device)
     with atomic_path(RESULT, overwrite=True) as temporary:
         temporary.write_text(json.dumps(summary, indent=1) + "\n")
-    text = README.read_text()
-    table = f"<!-- results -->\n{markdown(summary)}\n<!-- /results -->"
-    with atomic_path(README, overwrite=True) as temporary:
-        temporary.write_text(re.sub(r"<!-- results -->.*<!-- /results -->", lambda _: table, text, flags=re.DOTALL))
+    write_table(summary)
     print(RESULT, README, sep="\n")
 
 

@@ -4,7 +4,7 @@ from ornstein.cli import App, Verb
 
 app = App(
     name="speech",
-    summary="Remove noise and reverberation from speech.",
+    summary="Remove noise from speech.",
     verbs={
         "enhance": Verb("ornstein_speech.enhance:enhance", "clean a recording or a folder of recordings"),
         "evaluate": Verb("ornstein_speech.evaluate:evaluate", "score a checkpoint on noisy/clean pairs, with a report"),

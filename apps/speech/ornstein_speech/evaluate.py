@@ -108,11 +108,14 @@ def evaluate(
         for name in FILES:
             check_target(Path(output) / name, overwrite)
     items = held_out(Path(data), mixes)
-    enhancers = {}
+    enhancers: dict[str, Enhancer] = {}
     for count in [None] if steps is None else steps:
         enhancer = Enhancer(checkpoint, steps=count, sampler=sampler, device=device, batch=batch)
         nfe = enhancer.evaluations
-        enhancers[f"model, NFE {nfe}" if nfe is not None else "model"] = enhancer
+        name = f"model, NFE {nfe}" if nfe is not None else "model"
+        if name in enhancers:
+            raise UserError(f"two systems would be called {name!r}; give --steps that differ in network calls (NFE)")
+        enhancers[name] = enhancer
     total = len(items) if limit is None else min(limit, len(items))  # type: ignore[arg-type]
 
     results: list[Result] = []
@@ -127,7 +130,7 @@ def evaluate(
             for name, method in _classical(baselines).items():
                 jobs.append(executor.submit(_run, item["name"], name, method, clean, noisy))
             for name, enhancer in enhancers.items():
-                estimate, rtf = _timed(enhancer, noisy, seed)
+                estimate, rtf = timed(enhancer, noisy, seed)
                 jobs.append(executor.submit(_score, item["name"], name, clean, noisy, estimate, rtf))
             if index < examples and output is not None:
                 for job in jobs:
@@ -293,7 +296,7 @@ def _score(file: str, system: str, clean: Array, noisy: Array, estimate: Array, 
     return Result(file, system, score(clean, noisy, estimate, RATE), rtf), estimate
 
 
-def _timed(enhancer: "Enhancer", noisy: Array, seed: int) -> tuple[Array, float]:
+def timed(enhancer: "Enhancer", noisy: Array, seed: int) -> tuple[Array, float]:
     """The estimate of a waveform and the real-time factor; the result is on the CPU, so the device has finished."""
     import torch
 

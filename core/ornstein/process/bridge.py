@@ -23,6 +23,10 @@ class SchroedingerBridge(Process):
 
     observed = True
 
+    def __post_init__(self) -> None:
+        if not (self.k > 1 and self.c > 0 and self.eps >= 0):
+            raise ValueError(f"a bridge needs k > 1, c > 0 and eps >= 0, got k {self.k}, c {self.c}, eps {self.eps}")
+
     def coefficients(self, t: Tensor) -> Coefficients:
         v, r, total = self.variances(t)
         weight = total + self.eps

@@ -14,6 +14,10 @@ class EDM(Process):
 
     sigma_max: float = 80.0
 
+    def __post_init__(self) -> None:
+        if self.sigma_max <= 0:
+            raise ValueError(f"EDM needs sigma_max > 0, got {self.sigma_max}")
+
     @property
     def T(self) -> float:  # type: ignore[override]  # here the last time is a parameter
         return self.sigma_max

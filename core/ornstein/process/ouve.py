@@ -24,6 +24,13 @@ class OUVE(Process):
 
     observed = True
 
+    def __post_init__(self) -> None:
+        if not (self.theta > 0 and 0 < self.sigma_min < self.sigma_max):
+            raise ValueError(
+                "OUVE needs theta > 0 and 0 < sigma_min < sigma_max, "
+                f"got theta {self.theta}, sigma_min {self.sigma_min}, sigma_max {self.sigma_max}"
+            )
+
     def coefficients(self, t: Tensor) -> Coefficients:
         a = torch.exp(-self.theta * t)
         # e^(-2 theta t) (e^(2 (L + theta) t) - 1) keeps its digits near t = 0

@@ -17,6 +17,10 @@ class VE(Process):
     sigma_min: float = 0.01
     sigma_max: float = 50.0
 
+    def __post_init__(self) -> None:
+        if not 0 < self.sigma_min < self.sigma_max:
+            raise ValueError(f"VE needs 0 < sigma_min < sigma_max, got {self.sigma_min} and {self.sigma_max}")
+
     def coefficients(self, t: Tensor) -> Coefficients:
         one = torch.ones_like(t)
         return Coefficients(a=one, b=0 * one, s=self.sigma_min * torch.exp(t * self._log_ratio), phi=one)

@@ -44,6 +44,10 @@ class VP(VariancePreserving):
     beta_min: float = 0.1
     beta_max: float = 20.0
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.beta_min < self.beta_max:
+            raise ValueError(f"VP needs 0 <= beta_min < beta_max, got {self.beta_min} and {self.beta_max}")
+
     def log_a(self, t: Tensor) -> Tensor:
         return -(t**2) * (self.beta_max - self.beta_min) / 4 - t * self.beta_min / 2
 

@@ -57,8 +57,25 @@ class Sampler(ABC):
         return state
 
     def pairs(self, process: Process) -> Iterator[tuple[Tensor, Tensor]]:
-        """The steps (t, s), s < t, as host scalars."""
-        return pairwise(self.grid(process, self.steps))
+        """The steps (t, s), s < t, as host scalars; raises ValueError if the grid does not fit the process."""
+        times = self.grid(process, self.steps)
+        if not bool(times.isfinite().all() & (times.diff() < 0).all()):
+            raise ValueError(
+                f"{self.grid} gives times that do not decrease on {process}: {[f'{t:.4g}' for t in times.tolist()]}; "
+                "choose its ends inside the process or fewer steps"
+            )
+        return pairwise(times)
+
+
+def require_finite_rates(process: Process, t: Tensor, diffusion: bool) -> None:
+    """Raise ValueError where the velocity (or g, if `diffusion`) is infinite: at the end T of a bridge, for example."""
+    da, db, ds, _ = process.derivatives(t)
+    rates = torch.stack([da, db, ds, *([process.diffusion_squared(t)] if diffusion else [])])
+    if not bool(rates.isfinite().all() & (process.coefficients(t).s > 0)):
+        raise ValueError(
+            f"the rates of {process} are not finite at t = {float(t):g}; begin below T, "
+            f"for example UniformGrid(start={0.98 * process.T:g}), or take a solver of dw/dkappa such as Euler"
+        )
 
 
 def drawn(noise: Noise | None, like: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -10,7 +9,7 @@ from torch import Tensor
 from ornstein.denoiser import DenoiserLike
 from ornstein.noise import Noise
 from ornstein.process.affine import Process
-from ornstein.samplers.base import Sampler
+from ornstein.samplers.base import Sampler, require_finite_rates
 from ornstein.samplers.predictor_corrector import reverse_mean
 from ornstein.samplers.time_grids import TimeGrid, UniformGrid
 
@@ -52,7 +51,8 @@ class ProbabilityFlowODE(Sampler):
 
         is_complex = x.is_complex()
         times = self.grid(denoiser.process, self.steps)
-        for i, (t, s) in enumerate(pairwise(times), start=1):
+        require_finite_rates(denoiser.process, times[0], diffusion=False)
+        for i, (t, s) in enumerate(self.pairs(denoiser.process), start=1):
             # step_t makes the solver land on s: it would step past it and interpolate, into times where s(t) is not
             # real
             options = {"step_t": s[None]}

@@ -11,7 +11,7 @@ from ornstein.denoiser import DenoiserLike
 from ornstein.estimate import Estimate
 from ornstein.noise import Noise
 from ornstein.process.affine import Process, combine, expand
-from ornstein.samplers.base import Sampler, drawn
+from ornstein.samplers.base import Sampler, drawn, require_finite_rates
 from ornstein.samplers.time_grids import TimeGrid, UniformGrid
 
 
@@ -82,6 +82,7 @@ class PredictorCorrector(Sampler):
         **condition: Tensor,
     ) -> Iterator[Tensor]:
         pairs = list(self.pairs(denoiser.process))
+        require_finite_rates(denoiser.process, pairs[0][0], diffusion=self.noise_scale > 0)
         for i, (t, s) in enumerate(pairs):
             if self.corrector is not None:
                 for _ in range(self.corrector_steps):

@@ -59,7 +59,10 @@ class PowerGrid(TimeGrid):
 
 @dataclass(frozen=True)
 class KarrasGrid(TimeGrid):
-    """(s/a)^(1/rho) in equal steps from `sigma_max` to `sigma_min`, then 0 (Karras et al. 2022, equation 5)."""
+    """(s/a)^(1/rho) in equal steps from `sigma_max` to `sigma_min`, then 0 (Karras et al. 2022, equation 5).
+
+    A process that ends at a smaller s/a than `sigma_max` begins there, at T.
+    """
 
     sigma_min: float = 0.002
     sigma_max: float = 80.0
@@ -67,7 +70,9 @@ class KarrasGrid(TimeGrid):
 
     def __call__(self, process: Process, steps: int) -> Tensor:
         ramp = torch.linspace(0, 1, _at_least_one(steps), dtype=torch.float64)
-        low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
+        last = process.kappa(process.T)
+        sigma_max = min(self.sigma_max, float(1 / last)) if last > 0 else self.sigma_max
+        low, high = self.sigma_min ** (1 / self.rho), sigma_max ** (1 / self.rho)
         times = process.time_at_kappa((high + ramp * (low - high)) ** -self.rho)
         return torch.cat([times, times.new_zeros(1)])
 

@@ -43,6 +43,11 @@ def test_demo(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         demo(tmp_path / "demo", checkpoint=tiny)
 
 
+def test_speed_is_a_mean_without_the_first_file() -> None:
+    assert module._speed([(9.0, 1.0), (1.0, 1.0), (6.0, 2.0)]) == pytest.approx(7 / 3)
+    assert module._speed([(9.0, 3.0)]) == 3
+
+
 def test_without_recordings(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert recordings().is_dir()  # the checkout is found from anywhere

@@ -1,4 +1,9 @@
+import dataclasses
+import errno
+import io
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +18,10 @@ from ornstein.errors import UserError
 from ornstein.networks.ncsnpp import NCSNpp
 from ornstein.parameterization import X0
 from ornstein.process.bridge import SchroedingerBridge
+from ornstein.process.ouve import OUVE
 from ornstein.samplers.ancestral import Ancestral
+from ornstein.samplers.predictor_corrector import Langevin, PredictorCorrector
+from ornstein.samplers.time_grids import UniformGrid
 from ornstein_speech import audio
 from ornstein_speech import enhance as module_or_function
 from ornstein_speech.enhance import Enhancer, enhance
@@ -158,16 +166,67 @@ def test_folder(tiny: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -
         audio.write(source / name, sound(2000), RATE)
     (source / "deep" / "broken.wav").write_bytes(b"this is no sound")
     (source / "notes.txt").write_text("nothing to hear")
-    with pytest.raises(UserError, match=r"1 of 4 files failed.*broken\.wav"):
+    with pytest.raises(UserError, match=r"^1 of 4 files failed, see above; the others are written$"):
         enhance(source, source / "out", checkpoint=tiny)
-    printed = capfd.readouterr().out.split()
+    out, err = capfd.readouterr()
+    assert err.count("broken.wav") == 1
+    printed = out.split()
     written = [source / "out" / name for name in ("a.wav", "deep/c.wav", "deep/er/b.flac")]
     assert sorted(printed) == sorted(map(str, written))
     assert all(audio.info(path).frames == 2000 for path in written)
     (source / "deep" / "broken.wav").unlink()
-    with pytest.raises(UserError, match=r"3 of 3 files failed.*--overwrite"):  # not 6: its own results are no inputs
+    with pytest.raises(UserError, match=r"^3 of 3 files failed, see above$"):  # not 6: its own results are no inputs
         enhance(source, source / "out", checkpoint=tiny, quiet=True)
+    assert capfd.readouterr().err.count("--overwrite") == 3
     assert len(enhance(source, source / "out", checkpoint=tiny, quiet=True, overwrite=True)) == 3
+
+
+class FullDisk(io.BytesIO):
+    """Fails like a buffered file on a full disk: when written, and again when closed."""
+
+    def write(self, data: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def close(self) -> None:
+        super().close()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("fails_at", ["create", "write"])
+def test_full_disk_is_told_and_the_next_file_is_done(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], fails_at: str
+) -> None:
+    source, real, opened = tmp_path / "in", tempfile.TemporaryFile, []
+    for name in ("a.wav", "b.wav"):
+        audio.write(source / name, sound(2000), RATE)
+
+    def temporary_file(dir: Path) -> object:
+        opened.append(dir)
+        if len(opened) > 1:
+            return real(dir=dir)
+        if fails_at == "create":
+            raise OSError(errno.EDQUOT, "Disk quota exceeded")
+        return FullDisk()
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", temporary_file)
+    with pytest.raises(UserError, match="1 of 2 files failed, see above; the others are written"):
+        enhance(source, tmp_path / "out", checkpoint=tiny, quiet=True)
+    told = capfd.readouterr().err
+    reason = {"create": "Disk quota exceeded", "write": "No space left on device"}[fails_at]
+    assert f"cannot write {tmp_path / 'out' / 'a.wav'}: {reason}; check space" in told
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["b.wav"]
+
+
+def test_paths_may_be_strings(tiny: Path, tmp_path: Path) -> None:
+    files = [str(tmp_path / "a.wav"), str(tmp_path / "b.wav")]
+    for name in files:
+        audio.write(name, sound(2000), RATE)
+    assert enhance(files[0], str(tmp_path / "c.wav"), checkpoint=str(tiny), quiet=True) == [tmp_path / "c.wav"]
+    assert len(enhance(files, str(tmp_path / "out"), checkpoint=str(tiny), quiet=True)) == 2
+    for words, target in ((files[:1], "d.wav"), (files, "out2")):
+        assert main(["speech", "enhance", *words, "-o", str(tmp_path / target), "--checkpoint", str(tiny)]) == 0
+    assert audio.info(tmp_path / "d.wav").frames == 2000
+    assert len(list((tmp_path / "out2").iterdir())) == 2
 
 
 def test_list_and_folder_targets(tiny: Path, tmp_path: Path) -> None:
@@ -308,9 +367,59 @@ def test_waveform_interface(tiny: Path) -> None:
         assert torch.isfinite(Enhancer(tiny, sampler=name, steps=2)(wave, RATE)).all()
     with pytest.raises(UserError, match="pc"):
         Enhancer(tiny, sampler="pc")
-    for wrong in (torch.zeros(0), torch.full((10,), torch.nan)):
-        with pytest.raises(UserError, match="waveform"):
-            enhancer(wrong, RATE)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        torch.zeros(0),
+        torch.zeros(0, 5),
+        torch.tensor(1.0),
+        torch.zeros(1, 1, 100),
+        torch.full((10,), torch.nan),
+        torch.full((10,), 1e300, dtype=torch.float64),
+        torch.zeros(10, dtype=torch.complex64),
+        np.zeros((1, 1, 100)),
+        np.array(["a", "b"]),
+        [0.0, 0.1],
+    ],
+    ids=str,
+)
+def test_wrong_waveforms(tiny: Path, wrong: Any) -> None:
+    with pytest.raises(UserError, match="waveform"):
+        Enhancer(tiny)(wrong, RATE)
+
+
+def test_wrong_rate(tiny: Path) -> None:
+    for rate in (0, -16000):
+        with pytest.raises(UserError, match="sample rate"):
+            Enhancer(tiny)(torch.zeros(10), rate)
+
+
+def test_numpy_waveforms(tiny: Path) -> None:
+    enhancer, wave = Enhancer(tiny), sound(3000, 2)
+    expected = enhancer(torch.from_numpy(wave), RATE)
+    assert torch.equal(enhancer(wave, RATE), expected)
+    assert torch.equal(enhancer(np.asfortranarray(wave.astype(np.float64)), RATE), expected)
+    assert enhancer(wave[0, ::-1], RATE).shape == (3000,)
+
+
+def test_pc_keeps_the_stored_settings(tmp_path: Path) -> None:
+    stored = PredictorCorrector(
+        steps=7, grid=UniformGrid(end=0.05), corrector=Langevin(snr=0.33), corrector_steps=2, noise_scale=0.9
+    )
+    path = tmp_path / "pc.safetensors"
+    checkpoint.save(
+        path,
+        Denoiser(NCSNpp(nf=4, ch_mult=(1,), attn_resolutions=()), OUVE(), X0()),
+        app="speech",
+        representation=CompressedSpectrogram(n_fft=126, hop=64),
+        sampler=stored,
+    )
+    assert Enhancer(path).sampler == stored
+    assert Enhancer(path, sampler="pc").sampler == stored
+    assert Enhancer(path, sampler="pc", steps=3).sampler == dataclasses.replace(stored, steps=3)
+    assert isinstance(Enhancer(path, sampler="ode").sampler, Ancestral)
 
 
 def test_progress_adds_up(tiny: Path) -> None:

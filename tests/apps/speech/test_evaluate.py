@@ -86,6 +86,11 @@ def test_evaluate(tiny: Path, pairs: Path, tmp_path: Path, workers: int, capsys:
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(FILES)
 
 
+def test_steps_given_twice(tiny: Path, pairs: Path) -> None:
+    with pytest.raises(UserError, match="NFE 2"):
+        evaluate(pairs, checkpoint=tiny, steps=[2, 1, 2], workers=0)
+
+
 def test_mixes_of_a_prepared_set(tiny: Path) -> None:
     items = held_out(recordings() / "tiny", mixes=4)
     assert len(items) == 4

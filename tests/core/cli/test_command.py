@@ -36,7 +36,7 @@ def test_overview_lists_every_app_and_what_it_can_do(
     page = capsys.readouterr().out
     assert "An app for the tests." in page
     assert "copy, count, fail, fit, validate, test, predict" in page
-    assert "Remove noise and reverberation from speech." in page
+    assert "Remove noise from speech." in page
 
 
 @pytest.mark.parametrize("words", [["fake"], ["fake", "--help"]])

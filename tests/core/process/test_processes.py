@@ -1,5 +1,7 @@
 """What must hold of every process."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -126,3 +128,20 @@ def test_times_per_sample_agree_with_a_shared_time() -> None:
 def test_a_missing_observation_is_named() -> None:
     with pytest.raises(ValueError, match="OUVE needs the observation y"):
         OUVE().sample(torch.zeros(1, 2), 0.5, torch.zeros(1, 2))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: SchroedingerBridge(k=1.0),
+        lambda: SchroedingerBridge(c=-1.0),
+        lambda: OUVE(sigma_min=0.5, sigma_max=0.05),
+        lambda: OUVE(theta=0.0),
+        lambda: VE(sigma_min=0.0),
+        lambda: EDM(sigma_max=0.0),
+        lambda: VP(beta_min=2.0, beta_max=1.0),
+    ],
+)
+def test_parameters_outside_their_range_are_refused(make: Callable[[], Process]) -> None:
+    with pytest.raises(ValueError, match="needs"):
+        make()

@@ -319,3 +319,28 @@ def test_flow_from_a_bridge_end_without_random_start_is_the_published_ode() -> N
 
     published = AskedAtTheOldTime(steps=8, mode="ode")(MixtureDenoiser(MIXTURE, process), y, y)
     torch.testing.assert_close(ours, published, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "sampler"),
+    [
+        ("bridge", PredictorCorrector()),
+        ("rf", PredictorCorrector()),
+        ("cosine", PredictorCorrector()),
+        ("bridge", ProbabilityFlowODE()),
+    ],
+    ids=repr,
+)
+def test_singular_rates_at_the_start_are_named(name: str, sampler: Sampler) -> None:
+    """Instead of NaN; the velocity of rectified flow is finite at T, its g is not."""
+    x, y = start(PROCESSES[name], 2)
+    with pytest.raises(ValueError, match="begin below T"):
+        sampler(MixtureDenoiser(MIXTURE, PROCESSES[name]), x, y, noise(2))
+
+
+def test_a_grid_beyond_the_process_is_clipped_or_named() -> None:
+    process = OUVE()
+    x, y = start(process, 2)
+    assert DPMSolverPP2M(steps=6, grid=KarrasGrid())(MixtureDenoiser(MIXTURE, process), x, y).isfinite().all()
+    with pytest.raises(ValueError, match="do not decrease"):
+        Euler(steps=6, grid=UniformGrid(start=0.1, end=0.5))(MixtureDenoiser(MIXTURE, process), x, y)
