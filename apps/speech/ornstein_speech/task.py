@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
 from ornstein.denoiser import Denoiser
@@ -15,7 +16,7 @@ from ornstein.objectives.denoising import Objective
 from ornstein.samplers.base import Sampler
 from ornstein.training.schedule import Schedule
 from ornstein.training.task import Batch, Task
-from ornstein_speech import metrics
+from ornstein_speech import audio, metrics
 from ornstein_speech.objectives import DataPrediction
 from ornstein_speech.representation import CompressedSpectrogram
 
@@ -103,8 +104,40 @@ class SpeechTask(Task):
                 )
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Enhanced waveforms (B, 1, L)."""
-        return self.enhance_batch(batch, batch_idx)
+        """Enhanced waveforms (B, 1, L), each also written to DEFAULT_ROOT_DIR/predictions/NAME.wav (32-bit float).
+
+        Raises:
+            UserError: a file exists already, or cannot be written.
+        """
+        if self._trial:  # it leaves no files, so that the real run finds the folder free
+            return self.enhance_batch(batch, batch_idx)
+        targets = [self._prediction(name) for name in batch["name"]]
+        for target in targets:  # before the work
+            if target.exists():
+                raise UserError(f"{target} exists; choose another folder with --trainer.default_root_dir or remove it")
+        estimates = self.enhance_batch(batch, batch_idx)
+        for target, estimate in zip(targets, estimates.float().cpu(), strict=True):
+            audio.write(target, estimate, self.representation.sample_rate, subtype="FLOAT")
+        return estimates
+
+    @rank_zero_only
+    def on_predict_end(self) -> None:
+        if not self._trial:
+            print(f"enhanced files are in {self._predictions}")
+
+    @property
+    def _trial(self) -> bool:
+        return bool(self.trainer.fast_dev_run)  # type: ignore[attr-defined]  # Lightning sets it from outside the class
+
+    @property
+    def _predictions(self) -> Path:
+        return Path(self.trainer.default_root_dir) / "predictions"
+
+    def _prediction(self, name: str) -> Path:
+        """The file of an item, whose name may hold folders and may end like a sound file (or in 2.5dB)."""
+        suffix = Path(name).suffix
+        stem = name.removesuffix(suffix) if suffix.lower() in audio.SUFFIXES else name
+        return self._predictions / f"{stem}.wav"
 
     def enhance_batch(self, batch: Batch, batch_idx: int) -> Tensor:
         """Enhance whole waveforms (B, 1, L) of one length; every item's noise is its own, whatever the batch."""

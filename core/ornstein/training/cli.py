@@ -1,6 +1,7 @@
 """fit, validate, test and predict: Lightning's command line over one flat recipe, with its traps closed."""
 
 import logging
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import yaml
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
@@ -65,8 +67,42 @@ class LightningCommand(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Check the name only: Lightning would let the checkpoint's hyper-parameters win over the command line."""
         path = self.config[self.verb].get("ckpt_path")
-        if path and path not in ("last", "best", "hpc") and "://" not in path and not Path(path).is_file():
+        if path == "best":
+            raise UserError("a new run does not know which checkpoint is best; give the file: --ckpt_path FILE.ckpt")
+        if path and path not in ("last", "hpc") and "://" not in path and not Path(path).is_file():
             raise UserError(f"there is no checkpoint {path}; give an existing file, or last")
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        """Put the file for `last`: Lightning looks in the new run's own folder only, and trains from scratch."""
+        kwargs = super()._prepare_subcommand_kwargs(subcommand)
+        if kwargs.get("ckpt_path") == "last":
+            kwargs["ckpt_path"] = str(newest_last_checkpoint(self.trainer))
+        return kwargs
+
+
+def newest_last_checkpoint(trainer: Trainer) -> Path:
+    """Return the youngest last.ckpt (or last-v1.ckpt, ...) below the folders that runs of `trainer` write to.
+
+    Raises:
+        UserError: there is none.
+    """
+    folders = {str(trainer.default_root_dir): None}  # a dict keeps the order for the message
+    folders |= {str(logger.save_dir): None for logger in trainer.loggers if logger.save_dir is not None}
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, ModelCheckpoint) and callback.dirpath is not None:
+            folders[str(callback.dirpath)] = None
+    found = [
+        path
+        for folder in folders
+        for path in Path(folder).rglob("last*.ckpt")
+        if re.fullmatch(r"last(-v\d+)?\.ckpt", path.name) and path.is_file()
+    ]
+    if not found:
+        raise UserError(
+            f"there is no last.ckpt below {' or '.join(folders)}; set --trainer.default_root_dir to the folder of the "
+            "earlier run (its ModelCheckpoint needs save_last: true), or give the file"
+        )
+    return max(found, key=lambda path: path.stat().st_mtime_ns)
 
 
 def run_lightning(

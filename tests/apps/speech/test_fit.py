@@ -115,12 +115,35 @@ def test_scores_of_a_checkpoint(
     assert score in capfd.readouterr().out
 
 
-def test_predict_gives_waveforms(trained: Path, tmp_path: Path) -> None:
+def test_predict_writes_waveforms(trained: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     words = [*WORDS, *QUIET, "--ckpt_path", str(trained), *overlay(tmp_path, logger=False)]
+    assert main(["speech", "predict", *words, "--trainer.fast_dev_run", "true"]) == 0
+    assert not (tmp_path / "predictions").exists()
     command = run_lightning(SpeechTask, SpeechData, "predict", words, "ornstein speech")
     (waves,) = command.trainer.predict_loop.predictions
     assert waves.shape == (2, 1, 64000)
     assert waves.isfinite().all()
+
+    folder = tmp_path / "predictions"
+    assert capfd.readouterr().out.count(f"enhanced files are in {folder}\n") == 1
+    files = sorted(folder.rglob("*"))
+    assert [path.suffix for path in files] == [".wav", ".wav"]
+    for path, wave in zip(files, waves, strict=True):
+        assert soundfile.info(path).subtype == "FLOAT"
+        written, rate = soundfile.read(path, dtype="float32")
+        assert rate == 16000
+        assert torch.equal(torch.from_numpy(written), wave[0])
+
+    assert main(["speech", "predict", *words]) == 2
+    line = capfd.readouterr().err.splitlines()[-1]
+    assert f"{files[0]} exists" in line
+    assert "--trainer.default_root_dir" in line
+
+    for side in ("clean", "noisy"):  # names with folders and with suffixes
+        (tmp_path / "pairs/test" / side / "a").mkdir(parents=True)
+        soundfile.write(tmp_path / "pairs/test" / side / "a/b.flac", 0.1 * waves[0, 0, :16000].numpy(), 16000)
+    assert main(["speech", "predict", *words, "--data.root", str(tmp_path / "pairs"), "--data.layout", "pairs"]) == 0
+    assert soundfile.info(folder / "a/b.wav").frames == 16000
 
 
 def test_killed_run_resumes_as_if_it_had_not_been(trained: Path, tmp_path: Path) -> None:

@@ -131,6 +131,46 @@ def test_resuming_unchanged_keeps_the_saved_schedule(recipe: str, monkeypatch: p
     assert rates == [0.005, 0.005]
 
 
+def test_last_is_the_newest_of_all_runs(recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each run has its own version folder, where Lightning alone would look, find nothing and start anew."""
+    callback = {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": {"save_last": True}}
+    trainer = {"callbacks": [callback], "default_root_dir": "runs", "max_epochs": -1}
+    Path("overlay.yaml").write_text(yaml.safe_dump({"trainer": trainer}))
+    words = ["--config", recipe, "--config", "overlay.yaml", "--trainer.logger", "CSVLogger"]
+    words += ["--trainer.logger.save_dir", "logs"]
+    rates = record_rates(monkeypatch)
+    for steps in (2, 5, 6):  # the third continues the second
+        resume = ["--ckpt_path", "last"] if steps > 2 else []
+        assert fit(*words, "--trainer.max_steps", str(steps), *resume) == 0
+        newest = max(Path("logs").rglob("last.ckpt"), key=lambda path: path.stat().st_mtime_ns)
+        assert torch.load(newest, weights_only=True)["global_step"] == steps
+        assert len(rates) == steps
+    assert len(list(Path("logs").rglob("last.ckpt"))) == 3
+    assert main(["fake", "predict", *words, "--ckpt_path", "last"]) == 0
+
+
+def test_last_in_the_folder_of_the_callback(recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a logger a second run finds last.ckpt taken and writes last-v1.ckpt."""
+    options = {"save_last": True, "dirpath": str(tmp_path / "kept")}
+    callback = {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": options}
+    Path("overlay.yaml").write_text(yaml.safe_dump({"trainer": {"callbacks": [callback], "max_epochs": -1}}))
+    words = ["--config", recipe, "--config", "overlay.yaml"]
+    assert fit(*words, "--trainer.max_steps", "2") == 0
+    assert fit(*words, "--trainer.max_steps", "4") == 0
+    rates = record_rates(monkeypatch)
+    assert fit(*words, "--trainer.max_steps", "5", "--ckpt_path", "last") == 0
+    assert len(rates) == 1
+
+
+@pytest.mark.parametrize("verb", ["fit", "predict"])
+def test_last_and_best_without_a_checkpoint(verb: str, recipe: str, capfd: pytest.CaptureFixture[str]) -> None:
+    words = ["fake", verb, "--config", recipe, "--trainer.default_root_dir", "runs", "--ckpt_path"]
+    assert main([*words, "last"]) == 2
+    assert "there is no last.ckpt below runs;" in capfd.readouterr().err.splitlines()[-1]
+    assert main([*words, "best"]) == 2
+    assert "give the file" in capfd.readouterr().err.splitlines()[-1]
+
+
 def record_rates(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Collect the learning rate of every step from now on."""
     from ornstein_fake.training import TinyTask
