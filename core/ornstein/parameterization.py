@@ -126,7 +126,7 @@ class Residual(Parameterization):
 
 
 @dataclass(frozen=True)
-class EDM(Parameterization):
+class EDMPreconditioning(Parameterization):
     """x0 = c_skip u + c_out F with u = x - b y (Karras et al. 2022, table 1, for any a and s).
 
     With n = a^2 d^2 + s^2 and d = sigma_data: c_skip = a d^2/n, c_out = s d/sqrt(n), c_in = 1/sqrt(n),

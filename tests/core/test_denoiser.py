@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from ornstein.config import build, describe
 from ornstein.denoiser import Denoiser, DenoiserLike
 from ornstein.networks.ncsnpp import NCSNpp
-from ornstein.parameterization import EDM, X0
+from ornstein.parameterization import X0, EDMPreconditioning
 from ornstein.process.edm import EDM as EDMProcess
 from ornstein.process.ouve import OUVE
 
@@ -20,7 +20,7 @@ class Recorder(nn.Module):
 def test_the_network_sees_scaled_input_vector_time_and_condition() -> None:
     network = Recorder()
     x, label = torch.randn(3, 2), torch.tensor([1, 2, 3])
-    estimate = Denoiser(network, EDMProcess(), EDM(sigma_data=0.5))(x, 2.0, label=label)
+    estimate = Denoiser(network, EDMProcess(), EDMPreconditioning(sigma_data=0.5))(x, 2.0, label=label)
     seen, t, y, condition = network.call
     torch.testing.assert_close(seen, x / (0.25 + 4.0) ** 0.5)
     torch.testing.assert_close(t, torch.full((3,), 2.0).log() / 4)

@@ -4,7 +4,17 @@ import pytest
 import torch
 
 from ornstein.estimate import Estimate
-from ornstein.parameterization import EDM, X0, Mean, Noise, Parameterization, Residual, Score, V, Velocity
+from ornstein.parameterization import (
+    X0,
+    EDMPreconditioning,
+    Mean,
+    Noise,
+    Parameterization,
+    Residual,
+    Score,
+    V,
+    Velocity,
+)
 from ornstein.process.affine import Process
 from tests.core.process.test_processes import every_process
 
@@ -17,8 +27,8 @@ PARAMETERIZATIONS = [
     Velocity(),
     Mean(),
     Residual(),
-    EDM(),
-    EDM(sigma_data=0.1),
+    EDMPreconditioning(),
+    EDMPreconditioning(sigma_data=0.1),
 ]
 
 
@@ -43,6 +53,6 @@ def test_edm_input_has_unit_variance_for_data_of_the_stated_deviation() -> None:
     x0 = d * torch.randn(100_000, 1, generator=generator, dtype=torch.float64)
     t = torch.tensor(1.3, dtype=torch.float64)
     x = process.sample(x0, t, torch.randn(x0.shape, generator=generator, dtype=torch.float64))
-    scaled, network_time, _ = EDM(d).inputs(process, x, t)
+    scaled, network_time, _ = EDMPreconditioning(d).inputs(process, x, t)
     assert abs(scaled.std() - 1) < 0.01
     assert abs(network_time - torch.tensor(1.3).log() / 4) < 1e-6
