@@ -71,8 +71,8 @@ def demo(
         else:
             print(text_table(header, rows).splitlines()[-1])
     rows.append(["mean", *(f"{interval(column).mean:.2f}" for column in zip(*values, strict=True))])
-    speed = f"computing time is {_speed(seconds):.2g} of the duration ({machine(enhancer)})"
-    note = f"{enhancer.evaluations} network calls; {speed}"
+    speed = f"computing took {_speed(seconds):.2g} times the duration of the sound ({machine(enhancer)})"
+    note = f"network calls per chunk: {enhancer.evaluations}; {speed}"
     print(text_table(header, rows).splitlines()[-1], note, target, sep="\n")
     page.table(header, rows)
     page.text(note)
