@@ -51,8 +51,7 @@ def enhance(
     Every channel is treated by itself. A folder is searched at any depth and its structure is kept; files that fail are
     reported, the others are done. Output beyond full scale is kept in floating-point formats; in all others
     the file is scaled down, and that is said. A constant offset of more than 1 % of the peak is removed. Silence stays
-    silence. With the shipped weights a CPU takes about 1.4 s per second of sound and network call on one core (AMD
-    EPYC: 5.4 s for 4 s of sound and one call).
+    silence. On a CPU a call of the shipped network takes at least about as long as the sound lasts.
 
     Args:
         inputs: A sound file, a folder, or a list of files.

@@ -35,7 +35,7 @@ class SpeechTask(Task):
         compile: compile the network with torch.compile when training begins.
         channels_last: keep the network's tensors in channels-last format: faster bf16 convolutions on GPUs.
         log_grad_norm: log the norm of the whole gradient at every step.
-        init_from: an exported checkpoint (.safetensors) of the same network to begin with, for fine-tuning.
+        init_from: an exported checkpoint (.safetensors) of the same network to begin with, or to validate and test.
     """
 
     app: ClassVar[str] = "speech"

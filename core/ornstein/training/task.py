@@ -42,8 +42,8 @@ class Task(LightningModule):
         compile: compile the network with torch.compile when training begins.
         channels_last: keep the network's tensors in channels-last format: faster bf16 convolutions on GPUs.
         log_grad_norm: log the norm of the whole gradient at every step.
-        init_from: an exported checkpoint (.safetensors) of the same network to begin with, for fine-tuning; a resumed
-            run has its own weights and does not read it.
+        init_from: an exported checkpoint (.safetensors) of the same network: where fit begins, for fine-tuning, or what
+            validate, test and predict use; a Lightning checkpoint given as well wins.
     """
 
     app: ClassVar[str] = "core"
@@ -119,7 +119,7 @@ class Task(LightningModule):
     # -- hooks of Lightning ----------------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        if stage == "fit" and self.init_from is not None:  # before Lightning restores a checkpoint, which then wins
+        if self.init_from is not None:  # before Lightning restores a checkpoint, which then wins
             load_weights(self.init_from, self.denoiser, self.app)
         if stage == "fit" and self.compile_network:
             self.denoiser.network.compile()  # the method, unlike the function, leaves the names of the weights alone
