@@ -5,7 +5,7 @@ Sources: Song et al. 2021 (arXiv 2011.13456); Richter et al. 2023 (arXiv 2208.05
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 import torch.nn.functional as F
@@ -247,8 +247,10 @@ class NCSNpp(nn.Module):
 
         channels = x if y is None else torch.cat([x, y], dim=1)
         real = torch.view_as_real(channels).permute(0, 1, 4, 2, 3).flatten(1, 2)
-        if real.dtype != self.output_layer.weight.dtype:
-            weights = self.output_layer.weight.dtype
+        weights = cast(
+            FourierEmbedding, self.all_modules[0]
+        ).W.dtype  # not of a convolution: those may be kept in low precision for speed
+        if real.dtype != weights:
             raise ValueError(f"the parts of x and y are {real.dtype}, the weights are {weights}; convert one of them")
         return real if self.centered else 2 * real - 1
 

@@ -1,0 +1,305 @@
+"""Speed of the speech networks on one GPU: eager, low precision, compiled, as CUDA graphs; training steps; a profile.
+
+    python benchmarks/speech_speed.py                    every part; the published network takes minutes to compile
+    python benchmarks/speech_speed.py --parts forward --networks full --variants "eager float32" "graph bfloat16"
+
+Times are medians over CUDA events after warm-up. The reference of every error is the same network in float32 without
+TF32. Writes benchmarks/results/speech_speed.json (parts that are not run keep their last numbers) and prints a table.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ornstein.acceleration import Acceleration, GraphedSampler, accelerate
+from ornstein.denoiser import Denoiser
+from ornstein.errors import UserError
+from ornstein.files import atomic_path
+from ornstein.networks.ncsnpp import NCSNpp
+from ornstein.noise import SampleNoise
+from ornstein.objectives.denoising import DenoisingObjective
+from ornstein.parameterization import X0, Score
+from ornstein.process.bridge import SchroedingerBridge
+from ornstein.process.ouve import OUVE
+from ornstein.samplers.ancestral import Ancestral
+from ornstein.samplers.ode_solvers import DPMSolverPP2M
+from ornstein.samplers.predictor_corrector import PredictorCorrector
+from ornstein.samplers.time_grids import PowerGrid, UniformGrid
+from ornstein_speech.representation import CompressedSpectrogram
+
+RESULT = Path(__file__).parent / "results" / "speech_speed.json"
+SECONDS = 4.08  # 511 hops of 128 samples at 16 kHz: 512 frames
+FRAMES = 512
+
+NETWORKS: dict[str, dict[str, Any]] = {
+    "full": {},  # the published NCSN++, 65.6 M parameters
+    "shipped": {"nf": 64, "ch_mult": (1, 2, 2, 2), "num_res_blocks": 1, "attn_resolutions": ()},
+}
+VARIANTS: dict[str, Acceleration] = {
+    "eager float32": Acceleration(channels_last=False),
+    "eager bfloat16": Acceleration("bfloat16", channels_last=False),
+    "eager bfloat16, channels last": Acceleration("bfloat16"),
+    "graph float32": Acceleration(graphs=4),
+    "graph bfloat16": Acceleration("bfloat16", graphs=4),
+    "graph float16": Acceleration("float16", graphs=4),
+    "compiled float32": Acceleration(compile=True),
+    "compiled bfloat16": Acceleration("bfloat16", compile=True),
+    "compiled graph bfloat16": Acceleration("bfloat16", compile=True, graphs=4),
+    "compiled graph float16": Acceleration("float16", compile=True, graphs=4),
+}
+
+
+def network(name: str, **options: Any) -> NCSNpp:
+    """A network with random weights that are large enough everywhere to show rounding errors."""
+    torch.manual_seed(0)
+    made = NCSNpp(**NETWORKS[name], **options)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            if parameter.ndim > 1 and float(parameter.std()) < 1e-6:  # layers that start as nearly zero
+                torch.nn.init.normal_(parameter, std=(parameter[0].numel()) ** -0.5)
+    return made.cuda()
+
+
+def milliseconds(function: Callable[[], object], repeats: int = 20, warm_up: int = 5) -> float:
+    """Median time of a call."""
+    for _ in range(warm_up):
+        function()
+    times = []
+    for _ in range(repeats):
+        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        begin.record()
+        function()
+        end.record()
+        end.synchronize()
+        times.append(begin.elapsed_time(end))
+    return sorted(times)[len(times) // 2]
+
+
+def signals(batch: int, frames: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator("cuda").manual_seed(1)
+    shape = (batch, 1, 256, frames)
+    x, y = (torch.randn(shape, generator=generator, device="cuda", dtype=torch.complex64) for _ in range(2))
+    return 0.4 * x, 0.4 * y
+
+
+def exact(function: Callable[[], Tensor]) -> Tensor:
+    """The result in float32 without TF32."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        return function()
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
+def error(value: Tensor, reference: Tensor) -> float:
+    return float((value - reference).norm() / reference.norm())
+
+
+@torch.no_grad()
+def forward(name: str, variants: list[str], batch: int = 1) -> dict[str, Any]:
+    """One network call on 4.1 s of sound."""
+    x, y = signals(batch, FRAMES)
+    denoiser = Denoiser(network(name), SchroedingerBridge(), X0()).eval()
+    reference = exact(lambda: denoiser(x, 0.5, y).x0)
+    rows = {}
+    for variant in variants:
+        call = partial(accelerate(denoiser, VARIANTS[variant]), x, 0.5, y)
+        begin = time.perf_counter()
+        value = call().x0
+        torch.cuda.synchronize()
+        first = time.perf_counter() - begin
+        rows[variant] = {"ms": milliseconds(call), "error": error(value, reference), "first_call_s": first}
+        show(f"forward {name} batch {batch}", variant, rows[variant])
+    return rows
+
+
+@torch.no_grad()
+def sampling(name: str, variant: str) -> dict[str, Any]:
+    """Whole enhancement of 4.1 s: STFT, sampler, inverse STFT; the loop as one graph beside one graph per call."""
+    representation = CompressedSpectrogram()
+    wave = torch.randn(1, 1, round(SECONDS * 16000), device="cuda", generator=torch.Generator("cuda").manual_seed(2))
+    wave = wave / wave.abs().max()
+    plain = network(name, time_division="pyramid")
+    models = {
+        "score": Denoiser(plain, OUVE(), Score(scale=-1.0)).eval(),
+        "bridge": Denoiser(network(name), SchroedingerBridge(), X0()).eval(),
+    }
+    how = VARIANTS[variant]
+    runs = {
+        "PC-30": ("score", PredictorCorrector()),
+        "DPM-Solver++ 2M, 15": ("score", DPMSolverPP2M(steps=15, grid=UniformGrid(end=0.03, to_zero=True))),
+        "DPM-Solver++ 2M, 5": ("score", DPMSolverPP2M(steps=5, grid=UniformGrid(end=0.03, to_zero=True))),
+        "bridge, 5": ("bridge", Ancestral(steps=5, eta=0.0, grid=PowerGrid(end=1e-4))),
+        "bridge, 1": ("bridge", Ancestral(steps=1, eta=0.0, grid=UniformGrid(end=1e-4))),
+    }
+    rows: dict[str, Any] = {}
+    by_call = {kind: accelerate(model, how) for kind, model in models.items()}
+    without = Acceleration(how.precision, how.channels_last, how.compile, graphs=0)
+    by_loop = {kind: accelerate(model, without) for kind, model in models.items()}
+
+    def run(sample: Callable[..., Tensor], denoiser: Denoiser) -> Tensor:
+        noise = SampleNoise([0], "cuda")
+        spec = representation.pad_frames(representation.forward(wave))
+        start = denoiser.process.start(noise(spec), spec)
+        return representation.inverse(sample(denoiser, start, spec, noise), wave.shape[-1])
+
+    for title, (kind, sampler) in runs.items():
+        by_one = milliseconds(partial(run, sampler, by_call[kind]), 5, 2)
+        with no_synchronisation():
+            run(sampler, by_call[kind])
+        by_all = milliseconds(partial(run, GraphedSampler(sampler), by_loop[kind]), 5, 2)
+        rows[title] = {
+            "calls": sampler.evaluations(models[kind].process),
+            "graph per call, ms": by_one,
+            "graph of the loop, ms": by_all,
+            "rtf": min(by_one, by_all) / 1000 / SECONDS,
+        }
+        show(f"sampling {name} ({variant})", title, rows[title])
+    return rows
+
+
+class no_synchronisation:
+    """Within it, waiting for the GPU is an error."""
+
+    def __enter__(self) -> None:
+        torch.cuda.synchronize()
+        torch.cuda.set_sync_debug_mode("error")
+
+    def __exit__(self, *_: object) -> None:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def training(name: str, batch: int, variants: list[str]) -> dict[str, Any]:
+    """One step of score matching on batch x 256 x 256 with Adam and gradient clipping: what `fit` does."""
+    rows = {}
+    for variant in variants:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        step = training_step(name, batch, variant)
+        begin = time.perf_counter()
+        step()
+        torch.cuda.synchronize()
+        first = time.perf_counter() - begin
+        rows[variant] = {
+            "ms": milliseconds(step, 15, 5),
+            "memory_gib": torch.cuda.max_memory_allocated() / 2**30,
+            "first_call_s": first,
+        }
+        rows[variant]["samples_per_s"] = 1000 * batch / rows[variant]["ms"]
+        show(f"training {name} batch {batch}", variant, rows[variant])
+        torch.compiler.reset()
+    return rows
+
+
+TRAINING = ["eager float32", "eager bfloat16", "compiled bfloat16, channels last"]
+
+
+def training_step(name: str, batch: int, variant: str) -> Callable[[], None]:
+    made = network(name, time_division="pyramid").train()
+    if "channels last" in variant:
+        made = made.to(memory_format=torch.channels_last)
+    if "compiled" in variant:
+        made.compile()
+    denoiser = Denoiser(made, OUVE(), Score(scale=-1.0))
+    objective = DenoisingObjective(compare="noise", reduction="half_mean")
+    optimizer = torch.optim.Adam([p for p in made.parameters() if p.requires_grad], lr=1e-4, fused=True)
+    average = [p.detach().clone() for p in made.parameters()]
+    generator = torch.Generator("cuda").manual_seed(0)
+    x, y = signals(batch, 256)
+
+    def step() -> None:
+        with torch.autocast("cuda", torch.bfloat16, enabled="bfloat16" in variant):
+            loss = objective(denoiser, x, y, generator=generator)["loss"]
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(made.parameters(), 5.0, foreach=True)
+        optimizer.step()
+        optimizer.zero_grad()
+        torch._foreach_lerp_(average, [p.detach() for p in made.parameters()], 0.001)
+
+    return step
+
+
+def profile(step: Callable[[], object], title: str, rows: int = 18) -> list[dict[str, Any]]:
+    """The kernels that take longest in one call."""
+    from torch.profiler import ProfilerActivity
+    from torch.profiler import profile as record
+
+    for _ in range(3):
+        step()
+    torch.cuda.synchronize()
+    with record(activities=[ProfilerActivity.CUDA]) as recorded:
+        step()
+        torch.cuda.synchronize()
+    kernels = [e for e in recorded.key_averages() if e.self_device_time_total > 0]
+    kernels.sort(key=lambda e: -e.self_device_time_total)
+    total = sum(e.self_device_time_total for e in kernels)
+    print(f"profile of {title}: {total / 1000:.2f} ms in {sum(e.count for e in kernels)} kernels")
+    found = []
+    for e in kernels[:rows]:
+        found.append({"kernel": e.key[:90], "calls": e.count, "ms": e.self_device_time_total / 1000})
+        print(f"  {e.self_device_time_total / 1000:8.3f} ms {e.count:5d} x {e.key[:90]}")
+    return [{"kernel": "total", "calls": sum(e.count for e in kernels), "ms": total / 1000}, *found]
+
+
+@torch.no_grad()
+def profile_forward(name: str, variant: str) -> list[dict[str, Any]]:
+    x, y = signals(1, FRAMES)
+    how = VARIANTS[variant]
+    denoiser = Denoiser(network(name), SchroedingerBridge(), X0()).eval()
+    fast = accelerate(denoiser, Acceleration(how.precision, how.channels_last, how.compile))
+    return profile(lambda: fast(x, 0.5, y), f"forward {name}, {variant}")
+
+
+def show(part: str, row: str, values: dict[str, Any]) -> None:
+    print(part, "|", row, "|", ", ".join(f"{k} {v:.4g}" for k, v in values.items() if v is not None), flush=True)
+
+
+def main() -> None:
+    parts = ["forward", "sampling", "training", "profile"]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
+    parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
+    parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
+    parser.add_argument("--training", nargs="+", choices=TRAINING, default=TRAINING)
+    parser.add_argument("--sampling", choices=list(VARIANTS), default="compiled graph bfloat16")
+    parser.add_argument("--output", type=Path, default=RESULT)
+    options = parser.parse_args()
+    if not torch.cuda.is_available():
+        raise UserError("this measures a GPU and there is none; run it on a machine with CUDA")
+    torch.backends.cudnn.benchmark = True
+    results: dict[str, Any] = json.loads(options.output.read_text()) if options.output.exists() else {}
+    for name in options.networks:
+        own = results.setdefault(name, {})
+        if "forward" in options.parts:
+            own.setdefault("forward", {}).update(forward(name, options.variants))
+        if "training" in options.parts:
+            batch = 8 if name == "full" else 16
+            own.setdefault("training", {}).update(training(name, batch, options.training))
+        if "sampling" in options.parts:
+            own["sampling"] = {"variant": options.sampling, "rows": sampling(name, options.sampling)}
+        if "profile" in options.parts:
+            own["profile"] = {
+                "forward": profile_forward(name, options.sampling),
+                "training": profile(training_step(name, 8 if name == "full" else 16, options.training[-1]), "training"),
+            }
+        own["machine"] = f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
+        with atomic_path(options.output, overwrite=True) as temporary:
+            temporary.write_text(json.dumps(results, indent=1) + "\n")
+    print(options.output)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as problem:
+        print("ornstein:", problem, file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,6 @@
+"""Making a denoiser and its sampler fast: low precision, memory layout, compilation, CUDA graphs, shared batches."""
+
+from ornstein.acceleration.denoiser import Acceleration, accelerate
+from ornstein.acceleration.graphs import GraphedCall, GraphedSampler
+
+__all__ = ["Acceleration", "GraphedCall", "GraphedSampler", "accelerate"]

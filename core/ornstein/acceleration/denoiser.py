@@ -1,0 +1,74 @@
+"""A fast copy of a denoiser: precision, memory layout, compilation and CUDA graphs in one place."""
+
+import copy
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ornstein.acceleration.graphs import GraphedCall
+from ornstein.denoiser import Denoiser
+from ornstein.errors import UserError
+
+Precision = Literal["float32", "bfloat16", "float16"]
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+
+@dataclass(frozen=True)
+class Acceleration:
+    """How a network is run. None of this changes what it computes, except for the rounding of `precision`."""
+
+    precision: Precision = "float32"
+    """Of convolutions and matrix products, by autocast. Normalisation, schedules and the sampler's arithmetic stay in
+    float32. In float32, cuDNN convolutions use TF32 unless PyTorch is told otherwise."""
+    channels_last: bool = True
+    """Keep features in channels-last order, which tensor cores want."""
+    compile: bool = False
+    """Fuse with torch.compile: a minute or so at the first call of every shape."""
+    graphs: int = 0
+    """CUDA graphs to keep, one per shape (see GraphedCall); 0 launches every kernel by itself."""
+    batches: tuple[int, ...] = ()
+    """Batch sizes to round up to, so that a graph or a compiled kernel serves several."""
+
+    def __post_init__(self) -> None:
+        if self.precision not in ("float32", "bfloat16", "float16"):
+            raise UserError(f"precision is {self.precision!r}; use float32, bfloat16 or float16")
+        if self.graphs < 0 or any(size < 1 for size in self.batches):
+            raise UserError("graphs must be at least 0 and every entry of batches at least 1")
+
+
+def accelerate(denoiser: Denoiser, how: Acceleration = Acceleration()) -> Denoiser:
+    """A copy of `denoiser` for inference that runs as `how` says; process and parameterization are shared.
+
+    Later changes of the original's weights do not reach it. It works with every sampler, and guidance may wrap it.
+    """
+    network = copy.deepcopy(denoiser.network).eval().requires_grad_(False)
+    if how.precision != "float32":
+        for module in network.modules():  # once, instead of casting the weights at every call
+            if isinstance(module, CONVOLUTIONS):
+                module.to(getattr(torch, how.precision))
+    if how.channels_last:
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if how.compile:
+        network.compile(dynamic=False)
+    return Denoiser(_FastNetwork(network, how), denoiser.process, denoiser.parameterization).eval()
+
+
+class _FastNetwork(nn.Module):
+    def __init__(self, network: nn.Module, how: Acceleration) -> None:
+        super().__init__()
+        self.network = network
+        self.how = how
+        self._run = GraphedCall(self._autocast, how.graphs, how.batches) if how.graphs else self._autocast
+
+    def forward(self, x: Tensor, *others: Tensor, **condition: Tensor) -> Tensor:
+        return self._run(x, *others, **condition)
+
+    def _autocast(self, x: Tensor, *others: Tensor, **condition: Any) -> Tensor:
+        if self.how.precision == "float32":
+            return self.network(x, *others, **condition)
+        # the cache of casts would outlive a recording, whose memory is not the cache's
+        with torch.autocast(x.device.type, getattr(torch, self.how.precision), cache_enabled=False):
+            return self.network(x, *others, **condition)
