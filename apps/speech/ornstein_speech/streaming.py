@@ -212,7 +212,10 @@ class NoiseField:
         self.draw += 1
         field = torch.from_numpy(np.stack(items)).reshape(len(like), frames, bins, parts)  # (B, T, F, parts)
         noise = torch.view_as_complex(field / math.sqrt(2)) if like.is_complex() else field[..., 0]
-        return noise.transpose(1, 2).reshape(like.shape).to(like.device)
+        noise = noise.transpose(1, 2).reshape(like.shape)
+        if like.is_cuda:  # from page-locked memory the copy makes nobody wait
+            noise = noise.contiguous().pin_memory()
+        return noise.to(like.device, non_blocking=True)
 
     def _cut(self, channel: int, first: int, frames: int, width: int, dtype: torch.dtype) -> np.ndarray:
         precision = np.float64 if dtype == torch.float64 else np.float32

@@ -4,6 +4,7 @@ Feature maps are (B, C, F, T), the time embedding is (B, E).
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -36,7 +37,7 @@ def linear(inputs: int, outputs: int) -> nn.Linear:
     return layer
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
+def group_norm(channels: int) -> "GroupNorm":
     """Group norm of min(C // 4, 32) groups.
 
     Raises:
@@ -48,7 +49,7 @@ def group_norm(channels: int) -> nn.GroupNorm:
             f"NCSN++ cannot normalise {channels} channels in {groups} groups; "
             "choose another nf or ch_mult (nf 32, 64, 96 and 128 work)"
         )
-    return nn.GroupNorm(groups, channels, eps=1e-6)
+    return GroupNorm(groups, channels, eps=1e-6)
 
 
 class FourierEmbedding(nn.Module):
@@ -65,16 +66,62 @@ class FourierEmbedding(nn.Module):
         return torch.cat([angle.sin(), angle.cos()], dim=1)
 
 
-class Down(nn.Module):
-    """Low-pass with (1, 3, 3, 1)/8 per axis and keep every second bin and frame: (B, C, F, T) -> (B, C, F/2, T/2).
+class GroupNorm(nn.GroupNorm):
+    """Group norm, in float32 whatever the type of its input.
 
-    Written as shifted sums: compilers fuse them, while depthwise convolutions are slow on GPUs.
+    Compiled, the statistics are taken per channel and then joined: with channels last a group is a few bytes out of
+    every pixel, while whole rows of channels stream at the speed of memory, forward and backward.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.pad(x, (1, 1, 1, 1))
+        if not torch.compiler.is_compiling():
+            return super().forward(x)
+        x = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+        variance, mean = torch.var_mean(x, dim=(2, 3), correction=0)  # (B, C)
+        groups = (len(x), self.num_groups, -1)
+        group_mean = mean.view(groups).mean(-1, keepdim=True)
+        spread = variance.view(groups) + (mean.view(groups) - group_mean).square()
+        scale = self.weight.view(groups[1:]) * torch.rsqrt(spread.mean(-1, keepdim=True) + self.eps)
+        shift = self.bias.view(groups[1:]) - group_mean * scale
+        return x * scale.reshape(*mean.shape, 1, 1) + shift.reshape(*mean.shape, 1, 1)
+
+
+class _LowPassDown(torch.autograd.Function):
+    """(1, 3, 3, 1)/8 per axis, every second value. Its adjoint is the low-pass up, over 4."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        if not torch.compiler.is_compiling():  # (1, 3, 3, 1)/8 is three means of two: three kernels
+            x = F.avg_pool2d(x, 2, stride=1, padding=1)
+            return F.avg_pool2d(F.avg_pool2d(x, 2, stride=1), 2)
+        x = F.pad(x, (1, 1, 1, 1))  # shifted sums: compilers make one kernel of them
         x = (x[..., :-2:2] + 3 * (x[..., 1:-1:2] + x[..., 2::2]) + x[..., 3::2]) / 8
         return (x[..., :-2:2, :] + 3 * (x[..., 1:-1:2, :] + x[..., 2::2, :]) + x[..., 3::2, :]) / 8
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return _LowPassUp.apply(gradient) / 4
+
+
+class _LowPassUp(torch.autograd.Function):
+    """Zeros between the values, then (1, 3, 3, 1)/4 per axis. Its adjoint is 4 times the low-pass down."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        # that is linear interpolation, with zeros beyond the ends
+        padded = F.pad(x, (1, 1, 1, 1))
+        return F.interpolate(padded, scale_factor=2, mode="bilinear", align_corners=False)[..., 2:-2, 2:-2]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return 4 * _LowPassDown.apply(gradient)
+
+
+class Down(nn.Module):
+    """Low-pass with (1, 3, 3, 1)/8 per axis and keep every second bin and frame: (B, C, F, T) -> (B, C, F/2, T/2)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _LowPassDown.apply(x)
 
 
 class Up(nn.Module):
@@ -84,12 +131,7 @@ class Up(nn.Module):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._last_axis(self._last_axis(x).transpose(-1, -2)).transpose(-1, -2)
-
-    @staticmethod
-    def _last_axis(x: Tensor) -> Tensor:
-        padded = F.pad(x, (1, 1))
-        return torch.stack([padded[..., :-2] + 3 * x, 3 * x + padded[..., 2:]], dim=-1).flatten(-2) / 4
+        return _LowPassUp.apply(x)
 
 
 class ResidualBlock(nn.Module):

@@ -206,8 +206,8 @@ def test_channels_last_and_copies_give_the_same_output() -> None:
 
 def test_forward_is_one_graph() -> None:
     torch.compiler.reset()
-    network = noisy(NCSNpp(**{**SMALL, "attn_resolutions": (8,), "time_division": "pyramid"})).eval()
-    x, t, y = inputs()
+    network = noisy(NCSNpp(**{**SMALL, "attn_resolutions": (8,), "time_division": "pyramid"})).double().eval()
+    x, t, y = (tensor.to(torch.complex128 if tensor.is_complex() else torch.float64) for tensor in inputs())
     compiled = torch.compile(network, backend="eager", fullgraph=True)
     torch.testing.assert_close(compiled(x, t, y), network(x, t, y))
 

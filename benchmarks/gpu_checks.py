@@ -1,0 +1,85 @@
+"""What the test suite cannot check without a GPU: graphs equal eager calls bit for bit, and no step waits for the GPU.
+
+    python benchmarks/gpu_checks.py
+
+Prints one line per check; exit code 1 if one fails.
+"""
+
+import sys
+
+import torch
+
+from ornstein.acceleration import Acceleration, GraphedSampler, accelerate
+from ornstein.denoiser import Denoiser
+from ornstein.networks.ncsnpp import NCSNpp
+from ornstein.noise import SampleNoise
+from ornstein.parameterization import X0, Score
+from ornstein.process.bridge import SchroedingerBridge
+from ornstein.process.ouve import OUVE
+from ornstein.samplers.ancestral import Ancestral
+from ornstein.samplers.base import Sampler
+from ornstein.samplers.ode_solvers import DPMSolverPP2M, Heun
+from ornstein.samplers.predictor_corrector import PredictorCorrector
+from ornstein.samplers.time_grids import PowerGrid, UniformGrid
+
+SMALL = {"nf": 16, "ch_mult": (1, 2, 2), "num_res_blocks": 1, "attn_resolutions": ()}
+SAMPLERS: list[tuple[str, Sampler]] = [
+    ("score", PredictorCorrector(steps=4)),
+    ("score", DPMSolverPP2M(steps=4, grid=UniformGrid(end=0.03, to_zero=True))),
+    ("score", Heun(steps=4, grid=UniformGrid(end=0.03, to_zero=True))),
+    ("bridge", Ancestral(steps=4, eta=1.0, grid=PowerGrid(end=1e-4))),
+    ("bridge", Ancestral(steps=4, eta=0.0, grid=PowerGrid(end=1e-4))),
+]
+
+
+def main() -> int:
+    torch.manual_seed(0)
+    torch.backends.cudnn.deterministic = True
+    models = {
+        "score": Denoiser(NCSNpp(**SMALL, time_division="pyramid"), OUVE(), Score(scale=-1.0)).cuda().eval(),  # type: ignore[arg-type]
+        "bridge": Denoiser(NCSNpp(**SMALL), SchroedingerBridge(), X0()).cuda().eval(),  # type: ignore[arg-type]
+    }
+    failed = 0
+
+    def check(name: str, passed: bool) -> None:
+        nonlocal failed
+        failed += not passed
+        print("ok    " if passed else "FAILED", name, flush=True)
+
+    y = 0.3 * torch.randn(3, 1, 256, 64, dtype=torch.complex64, device="cuda")
+    for precision in ("float32", "bfloat16", "float16"):
+        for kind, sampler in SAMPLERS:
+            plain = accelerate(models[kind], Acceleration(precision))
+            graphed = accelerate(models[kind], Acceleration(precision, graphs=4))
+            start = plain.process.start(SampleNoise([7, 8, 9], "cuda")(y), y)
+
+            def run(sample: object, denoiser: Denoiser, start: torch.Tensor = start) -> torch.Tensor:
+                return sample(denoiser, start, y, SampleNoise([1, 2, 3], "cuda"))  # type: ignore[operator,no-any-return]
+
+            name = f"{precision}, {type(sampler).__name__} on the {kind} model"
+            expected = run(sampler, plain)
+            check(f"graph per call equals eager: {name}", torch.equal(run(sampler, graphed), expected))
+            whole = GraphedSampler(sampler)
+            check(f"graph of the loop equals eager: {name}", torch.equal(run(whole, plain), expected))
+            again = run(whole, plain)
+            check(f"the graph replays: {name}", torch.equal(again, expected))
+            torch.cuda.synchronize()
+            torch.cuda.set_sync_debug_mode("error")
+            try:
+                run(sampler, graphed)
+                waits = False
+            except RuntimeError as error:
+                waits = True
+                print(error)
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+            check(f"no step waits: {name}", not waits)
+    rounded = accelerate(models["bridge"], Acceleration(graphs=2, batches=(4,)))
+    exact = accelerate(models["bridge"], Acceleration(graphs=2))
+    close = torch.allclose(rounded(y, 0.5, y).x0, exact(y, 0.5, y).x0, rtol=1e-3, atol=1e-4)
+    check("a batch of 3 in a graph of 4", close and rounded(y, 0.5, y).x0.shape == y.shape)
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
