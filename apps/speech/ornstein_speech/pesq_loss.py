@@ -154,8 +154,9 @@ def _band_powers(signal: Tensor, c: "_Constants") -> Tensor:
     power = in_band.square().sum(-1, keepdim=True) / ((length + 5120) * 1.04684)
     aligned = signal * (LEVEL / power.clamp(min=SILENCE)).sqrt()
     emphasised = F.pad(_filter(aligned * ramp, pre_emphasis), (0, length % HOP))
-    spectrum = torch.stft(emphasised, FRAME, HOP, window=c.window, center=False, return_complex=True)
-    return c.bands @ (spectrum.real.square() + spectrum.imag.square())
+    # Not torch.stft, whose gradient adds up overlapping frames in no fixed order on GPUs.
+    spectrum = torch.fft.rfft(emphasised.unfold(-1, FRAME, HOP) * c.window)
+    return c.bands @ (spectrum.real.square() + spectrum.imag.square()).mT
 
 
 def _filter(signal: Tensor, response: Tensor) -> Tensor:
