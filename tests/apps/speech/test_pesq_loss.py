@@ -40,15 +40,13 @@ def assert_same(found: Disturbance, expected: Disturbance, rtol: float) -> None:
         torch.testing.assert_close(one, other, rtol=rtol, atol=0)
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @reference_files("speech", "pesq_loss*.npz", needs=["ref", "deg", "d_symm", "d_asymm", "mos", "loss"])
-def test_published_values(vectors: ReferenceFile, dtype: torch.dtype) -> None:
-    degraded = vectors.tensor("deg", dtype)
-    found = disturbance(vectors.tensor("ref", dtype).expand_as(degraded), degraded)
+def test_published_values(vectors: ReferenceFile) -> None:
+    degraded = vectors.tensor("deg", torch.float64)
+    found = disturbance(vectors.tensor("ref", torch.float64).expand_as(degraded), degraded)
     values = {"d_symm": found.symmetric, "d_asymm": found.asymmetric, "mos": found.mos, "loss": found.loss}
     for name, value in values.items():
-        assert value.dtype == dtype
-        torch.testing.assert_close(value.double(), vectors.tensor(name), rtol=1e-5, atol=0)
+        torch.testing.assert_close(value, vectors.tensor(name), rtol=1e-4, atol=0)
 
 
 @reference_files("speech", "pesq_loss*.npz", needs=["bins_per_band", "centre_bark", "width_bark", "Sp", "Sl"])
@@ -65,6 +63,16 @@ def test_bands(vectors: ReferenceFile) -> None:
     for name, table in tables.items():
         np.testing.assert_allclose(table, vectors[name], rtol=1e-9)
     assert sum(pesq_bands.BINS) == 256
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("share", [1, 0.1, 0.01])
+def test_float32_is_enough(name: str, share: float) -> None:
+    clean, noisy = recording(name)
+    estimate = clean + share * (noisy - clean)
+    found = disturbance(clean.float(), estimate.float())
+    assert found.loss.dtype == torch.float32
+    assert_same(Disturbance(*(part.double() for part in found)), disturbance(clean, estimate), rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -85,7 +93,8 @@ def test_ranks_recordings_as_pesq_does() -> None:
             estimate = clean + share * (noisy - clean)
             ours.append(float(disturbance(clean, estimate).mos))
             reference.append(metrics.pesq_wb(clean[0], estimate[0]))
-    assert spearmanr(ours, reference).statistic > 0.9
+    assert spearmanr(ours, reference).statistic > 0.97
+    assert np.abs(np.subtract(ours, reference)).mean() < 0.15
 
 
 def test_descent_raises_pesq() -> None:
