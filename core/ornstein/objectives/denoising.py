@@ -31,17 +31,19 @@ class Objective(ABC):
 
 @dataclass(frozen=True)
 class DenoisingObjective(Objective):
-    """Squared error of one field of the Estimate at a random time.
+    """Error of one field of the Estimate at a random time.
 
     `compare`: `noise` is score matching, |s score + z|^2 (Richter et al. 2023, equation 11); `x0` data prediction;
-    `mean` the `denoiser` loss of SGMSE+; `velocity` flow matching. `reduction` per sample: mean, or half of the sum or
-    mean, as published; then the mean over the batch.
+    `mean` the `denoiser` loss of SGMSE+; `velocity` flow matching. `error`: |.|^2, or |.| as in the `mae` models of
+    Welker et al. 2022. `reduction` per sample: mean, or half of the sum or mean, as published; then the mean over the
+    batch.
     """
 
     compare: Literal["x0", "noise", "mean", "velocity"] = "noise"
     time_sampling: TimeSampling = UniformTimes()
     weighting: Weighting = Unweighted()
     reduction: Literal["mean", "half_mean", "half_sum"] = "mean"
+    error: Literal["squared", "absolute"] = "squared"
 
     def __call__(
         self,
@@ -71,8 +73,9 @@ class DenoisingObjective(Objective):
         return denoiser(x, t, y, **condition), Estimate(denoiser.process, x, t, x0, z, y)
 
     def compare_with(self, estimate: Estimate, truth: Estimate) -> Tensor:
-        """The weighted squared error of the compared field, a scalar."""
-        error = squared_magnitude(getattr(estimate, self.compare) - getattr(truth, self.compare)).flatten(1)
+        """The weighted error of the compared field, a scalar."""
+        difference = (getattr(estimate, self.compare) - getattr(truth, self.compare)).flatten(1)
+        error = squared_magnitude(difference) if self.error == "squared" else difference.abs()
         per_sample = error.mean(1) if self.reduction != "half_sum" else error.sum(1)
         if self.reduction != "mean":
             per_sample = per_sample / 2

@@ -19,8 +19,8 @@ from ornstein_speech.task import SpeechTask
 
 FOLDER = Path(__file__).parents[3] / "configs/speech"
 RECIPES = sorted(FOLDER.glob("*.yaml"))
-PARAMETERS = {"voicebank_sgmse": 65_590_822, "voicebank_bridge": 65_590_822}
-EVALUATIONS = {"voicebank_sgmse": 60, "voicebank_bridge": 50}  # as published
+PARAMETERS = {"voicebank_sgmse": 65_590_822, "voicebank_bridge": 65_590_822, "voicebank_bridge_pesq": 65_590_822}
+EVALUATIONS = {"voicebank_sgmse": 60, "voicebank_bridge": 50, "voicebank_bridge_pesq": 50}  # as published
 
 
 @pytest.fixture
@@ -67,6 +67,16 @@ def test_the_shipped_weights_belong_to_their_recipe(command: Any) -> None:
     assert describe(shipped.denoiser) == describe(task.denoiser)
     assert describe(shipped.sampler) == describe(task.sampler)
     assert describe(shipped.representation) == describe(task.representation)
+
+
+@pytest.mark.parametrize("name", ["prompts16k_bridge", "voicebank_bridge"])
+def test_pesq_recipe_is_its_sibling_with_one_more_term(name: str) -> None:
+    """So that the one can go on from the other's checkpoint."""
+    plain, pesq = (yaml.safe_load((FOLDER / f"{stem}.yaml").read_text()) for stem in (name, f"{name}_pesq"))
+    assert pesq["model"]["objective"]["init_args"].pop("pesq_weight") == 5e-4
+    for part in ("denoiser", "objective", "sampler", "representation"):
+        assert pesq["model"][part] == plain["model"][part]
+    assert pesq["trainer"].pop("default_root_dir") != plain["trainer"].pop("default_root_dir")
 
 
 def test_sibling_differs_in_method_only() -> None:

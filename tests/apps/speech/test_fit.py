@@ -214,6 +214,20 @@ def test_bf16_mixed_with_both_loggers(tmp_path: Path) -> None:
     assert all(weight.isfinite().all() for weight in weights.values())
 
 
+def test_pesq_loss_trains(tmp_path: Path) -> None:
+    """The same step with and without the PESQ term ends in other, finite weights; both parts are logged."""
+    options = overlay(tmp_path, max_steps=1, limit_val_batches=0, logger=False)
+    words = [*WORDS, *QUIET, *options, "--data.samples", "6016", "--model.objective.init_args.pesq_weight"]
+    runs = [run_lightning(SpeechTask, SpeechData, "fit", [*words, w], "ornstein speech") for w in ("0", "0.5")]
+    plain, perceptual = (run.trainer.callback_metrics for run in runs)
+    assert {"train/pesq_loss", "train/mos"} == perceptual.keys() - plain.keys()
+    total = perceptual["train/spectral"] + 1e-3 * perceptual["train/waveform"] + 0.5 * perceptual["train/pesq_loss"]
+    torch.testing.assert_close(perceptual["train/loss"], total)
+    without, trained = ([w for w in run.model.parameters() if w.requires_grad] for run in runs)
+    assert all(bool(weight.isfinite().all()) for weight in trained)
+    assert not all(torch.equal(one, other) for one, other in zip(without, trained, strict=True))
+
+
 def test_undefined_scores_do_not_spoil_the_mean(tmp_path: Path) -> None:
     """PESQ and SI-SDR of silence are not defined; the other file's count."""
     speech, _ = soundfile.read(ROOT / "data/speech/clean/it_pink_2.5dB.flac", dtype="float32")
@@ -257,6 +271,7 @@ def test_mistakes_give_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str
         (["--data.root", str(tmp_path / "none")], "ornstein speech prepare"),
         (["--data.rate", "8000"], "set data.rate and model.representation.sample_rate"),
         (["--data.layout", "flat"], "data.layout"),
+        (["--model.objective.init_args.pesq_weight", "0.001"], "the PESQ loss needs 0.336 s"),
     ):
         assert main(["speech", "fit", *WORDS, *QUIET, *words, *overlay(tmp_path, logger=False)]) == 2
         assert expected in capfd.readouterr().err.splitlines()[-1]

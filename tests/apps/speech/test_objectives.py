@@ -1,5 +1,7 @@
 """Objectives of the speech app against published losses, and their gradients."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from reference_vectors import ReferenceFile, reference_files
@@ -10,9 +12,12 @@ from ornstein.networks.ncsnpp import NCSNpp
 from ornstein.parameterization import X0
 from ornstein.process.bridge import SchroedingerBridge
 from ornstein_speech.objectives import DataPrediction
+from ornstein_speech.pesq_loss import disturbance
 from ornstein_speech.representation import CompressedSpectrogram
 
 SMALL = CompressedSpectrogram(n_fft=30, hop=8)
+PESQ_FRAMES = 680
+"""Enough for the PESQ loss, and divisible as the network needs."""
 
 
 @reference_files("speech", "losses*.npz", needs=["loss_data_prediction", "stft_cfg", "l1_weight", "sbve_x_t"])
@@ -29,8 +34,7 @@ def test_published_loss(vectors: ReferenceFile) -> None:
     x0, y, z, t, output = (vectors.tensor(name) for name in ("x", "y", "z", "t", "forward_out"))
     process, x = SchroedingerBridge(), vectors.tensor("sbve_x_t")
     estimate, truth = estimate_from_x0(process, x, t, output, y), Estimate(process, x, t, x0, z, y)
-    spectral, waveform = objective.compare_with(estimate, truth), objective.waveform_error(estimate, truth)
-    loss = spectral + objective.l1_weight * waveform
+    loss = objective.losses(estimate, truth)["loss"]
     torch.testing.assert_close(loss, vectors.tensor("loss_data_prediction"), rtol=0, atol=1e-9)
 
 
@@ -44,8 +48,8 @@ def denoiser() -> Denoiser:
     return Denoiser(network, SchroedingerBridge(), X0())
 
 
-def pair() -> tuple[torch.Tensor, torch.Tensor]:
-    waves = torch.randn(2, 2, 1, 11 * SMALL.hop, generator=torch.Generator().manual_seed(1)) * 0.2
+def pair(frames: int = 12) -> tuple[torch.Tensor, torch.Tensor]:
+    waves = torch.randn(2, 2, 1, (frames - 1) * SMALL.hop, generator=torch.Generator().manual_seed(1)) * 0.2
     clean, noisy = SMALL.forward(waves[0]), SMALL.forward(waves[0] + waves[1])
     return clean, noisy
 
@@ -63,10 +67,47 @@ def test_the_parts_add_up() -> None:
     torch.testing.assert_close(losses["loss"], losses["spectral"] + 0.25 * losses["waveform"])
 
 
-def test_gradient_reaches_the_network_through_the_waveform() -> None:
+def test_pesq_is_one_more_term() -> None:
+    model, (clean, noisy) = denoiser(), pair(PESQ_FRAMES)
+    with torch.no_grad():
+        plain = DataPrediction(representation=SMALL)(model, clean, noisy, generator=generator())
+        losses = DataPrediction(pesq_weight=0.5, representation=SMALL)(model, clean, noisy, generator=generator())
+    assert losses.keys() == {"loss", "spectral", "waveform", "pesq_loss", "mos"}
+    assert bool(losses["pesq_loss"] > 0)
+    assert 1 <= float(losses["mos"]) <= 4.65
+    torch.testing.assert_close(losses["loss"], plain["loss"] + 0.5 * losses["pesq_loss"])
+
+
+def test_without_weight_pesq_is_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ornstein_speech.objectives.disturbance", None)
     model, (clean, noisy) = denoiser(), pair()
     losses = DataPrediction(representation=SMALL)(model, clean, noisy, generator=generator())
-    losses["waveform"].backward()
+    assert losses.keys() == {"loss", "spectral", "waveform"}
+
+
+def test_pesq_is_told_the_rate_of_the_representation(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = []
+    monkeypatch.setattr(
+        "ornstein_speech.objectives.disturbance",
+        lambda clean, estimate, rate: rates.append(rate) or disturbance(clean, estimate),
+    )
+    model, (clean, noisy) = denoiser(), pair(PESQ_FRAMES)
+    representation = replace(SMALL, sample_rate=48000)
+    DataPrediction(pesq_weight=1, representation=representation)(model, clean, noisy, generator=generator())
+    assert rates == [48000]
+
+
+@pytest.mark.parametrize("weights", [{"l1_weight": -1.0}, {"pesq_weight": -1e-4}, {"pesq_weight": float("nan")}])
+def test_refuses_negative_weights(weights: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="0 or more"):
+        DataPrediction(**weights)
+
+
+@pytest.mark.parametrize("term", ["waveform", "pesq_loss"])
+def test_gradient_reaches_the_network_through_the_waveform(term: str) -> None:
+    model, (clean, noisy) = denoiser(), pair(PESQ_FRAMES)
+    losses = DataPrediction(pesq_weight=1, representation=SMALL)(model, clean, noisy, generator=generator())
+    losses[term].backward()
     trained = [p for p in model.parameters() if p.requires_grad]
     assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in trained)
     assert sum(bool((p.grad != 0).any()) for p in trained if p.grad is not None) == len(trained)

@@ -54,6 +54,17 @@ def test_the_exact_denoiser_is_the_minimum(compare: Literal["x0", "noise", "mean
     assert least < min(loss(objective, Biased(exact, 0.9)), loss(objective, Biased(exact, 1.1)))
 
 
+@pytest.mark.parametrize(("reduction", "expected"), [("mean", 3.0), ("half_mean", 1.5), ("half_sum", 3.0)])
+def test_absolute_error(reduction: Literal["mean", "half_mean", "half_sum"], expected: float) -> None:
+    """|3 + 4i| = 5 and |1| = 1: the `mae` of the 2022 models drops the square."""
+    x = torch.zeros(1, 2, dtype=torch.complex128)
+    wrong = torch.tensor([[3 + 4j, 1]], dtype=torch.complex128)
+    t = torch.tensor([0.5], dtype=torch.float64)
+    estimate, truth = Estimate(OUVE(), x, t, x, wrong, x), Estimate(OUVE(), x, t, x, 0 * wrong, x)
+    objective = DenoisingObjective(compare="noise", reduction=reduction, error="absolute")
+    assert float(objective.compare_with(estimate, truth)) == pytest.approx(expected)
+
+
 def test_draws_depend_on_the_generator_only() -> None:
     objective, exact = DenoisingObjective(), MixtureDenoiser(MIXTURE, OUVE())
     torch.manual_seed(1)
