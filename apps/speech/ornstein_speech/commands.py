@@ -10,7 +10,7 @@ app = App(
         "evaluate": Verb("ornstein_speech.evaluate:evaluate", "score a checkpoint on noisy/clean pairs, with a report"),
         "demo": Verb("ornstein_speech.demo:demo", "enhance the shipped recordings and write a page to listen to"),
         "prepare": Verb("ornstein_speech.prepare:prepare", "build a training set from public recordings"),
-        "resample": Verb("ornstein_speech.prepare:resample", "copy a folder of recordings at another rate"),
+        "resample": Verb("ornstein_speech.resampling:resample", "copy a folder of recordings at another rate"),
         "import": Verb("ornstein_speech.published:import_checkpoint", "convert a published SGMSE checkpoint"),
         "export": Verb("ornstein_speech.export:export", "turn a training checkpoint into a file for enhance"),
     },
