@@ -102,8 +102,8 @@ def read_json(path: Path, command: str = "ornstein speech prepare") -> dict[str,
     return content
 
 
-def bar(items: Iterable[T], what: str, quiet: bool) -> Iterable[T]:
-    """Show progress over `items` where standard error is a terminal, unless `quiet`."""
+def bar(items: Iterable[T], what: str, quiet: bool, total: int | None = None) -> Iterable[T]:
+    """Show progress over `items` (`total` of them) where standard error is a terminal, unless `quiet`."""
     from tqdm import tqdm
 
-    return tqdm(items, desc=what, unit="", disable=True if quiet else None)
+    return tqdm(items, desc=what, total=total, unit="", disable=True if quiet else None)
