@@ -49,24 +49,36 @@ def segment(
         start: first frame; a generator draws floor(U(0, L - samples)); None takes the centre, floor((L - samples) / 2).
         normalize: which peak becomes 1.
     """
-    if clean.shape != noisy.shape:
-        raise ValueError(f"shapes differ: {tuple(clean.shape)} and {tuple(noisy.shape)}")
-    if normalize not in get_args(Normalize):
-        raise UserError(f"normalize is {normalize!r}; use one of {', '.join(get_args(Normalize))}")
-    spare = clean.shape[-1] - samples
+    return normalized(*cut(clean, noisy, samples, start), normalize)
+
+
+def cut(
+    first: Tensor, second: Tensor, samples: int, start: int | torch.Generator | None = None
+) -> tuple[Tensor, Tensor]:
+    """Cut two signals of one shape (..., L) to `samples` frames, as `segment` does."""
+    if first.shape != second.shape:
+        raise ValueError(f"shapes differ: {tuple(first.shape)} and {tuple(second.shape)}")
+    spare = first.shape[-1] - samples
     if spare >= 0:
-        if start is None:
-            begin = spare // 2
-        elif isinstance(start, torch.Generator):
-            begin = int(mixing.uniform(0.0, float(spare), start))
-        else:
-            begin = start
+        begin = first_frame(spare, start)
         if not 0 <= begin <= spare:
             raise ValueError(f"start {begin} is outside 0..{spare}")
-        clean, noisy = clean[..., begin : begin + samples], noisy[..., begin : begin + samples]
-    else:
-        pad = (-spare // 2, -spare - (-spare // 2))
-        clean, noisy = torch.nn.functional.pad(clean, pad), torch.nn.functional.pad(noisy, pad)
+        return first[..., begin : begin + samples], second[..., begin : begin + samples]
+    pad = (-spare // 2, -spare - (-spare // 2))
+    return torch.nn.functional.pad(first, pad), torch.nn.functional.pad(second, pad)
+
+
+def first_frame(spare: int, start: int | torch.Generator | None) -> int:
+    """First frame of a cut out of a signal that is `spare` frames longer, as `segment` chooses it; 0 if it is not."""
+    if spare < 0 or start is None:
+        return max(0, spare) // 2
+    return int(mixing.uniform(0.0, float(spare), start)) if isinstance(start, torch.Generator) else start
+
+
+def normalized(clean: Tensor, noisy: Tensor, normalize: Normalize) -> tuple[Tensor, Tensor]:
+    """Divide both signals by the peak that `normalize` names, as `segment` does."""
+    if normalize not in get_args(Normalize):
+        raise UserError(f"normalize is {normalize!r}; use one of {', '.join(get_args(Normalize))}")
     if normalize == "not":
         return clean, noisy
     peak = (noisy if normalize == "noisy" else clean).abs().max()
@@ -159,12 +171,23 @@ class PairedFolder(Dataset[Item]):
 
     def __getitem__(self, index: int) -> Item:
         name = self.names[index]
-        clean = torch.from_numpy(audio.read(self.clean / name, self.rate)[0])
-        noisy = torch.from_numpy(audio.read(self.noisy / name, self.rate)[0])
+        start = item_generator(self.seed, self.epoch, index) if self.crop == "random" else None
+        header = audio.info(self.clean / name)
+        if self.samples is None or header.rate != self.rate or header.format not in ("WAV", "WAVEX", "FLAC"):
+            clean, noisy = self._read(name)
+        else:  # only the cut; of long recordings the rest would cost most of the time
+            begin = first_frame(header.frames - self.samples, start)
+            clean, noisy = self._read(name, begin, self.samples)
         if self.samples is not None:
-            start = item_generator(self.seed, self.epoch, index) if self.crop == "random" else None
             clean, noisy = segment(clean, noisy, self.samples, start, self.normalize)
         return {"clean": clean, "noisy": noisy, "name": name}
+
+    def _read(self, name: str, start: int = 0, frames: int | None = None) -> tuple[Tensor, Tensor]:
+        clean, noisy = (
+            torch.from_numpy(audio.read(folder / name, self.rate, start=start, frames=frames)[0])
+            for folder in (self.clean, self.noisy)
+        )
+        return clean, noisy
 
 
 VOICEBANK_VALIDATION_SPEAKERS = ("p226", "p287")
@@ -194,7 +217,8 @@ def voicebank_demand(
 class ClipBank(Sequence[Tensor]):
     """Decoded clips held in memory as one int16 array: 2 bytes a sample, shared by forked workers.
 
-    Indexing gives float32 of shape (frames,). Files of another rate are resampled, several channels are averaged.
+    Indexing gives a view of shape (frames,): only what is used of a long recording becomes float32, in `mixing`. Files
+    of another rate are resampled, several channels are averaged.
     """
 
     def __init__(self, files: Iterable[Path], rate: int = 16000) -> None:
@@ -210,7 +234,7 @@ class ClipBank(Sequence[Tensor]):
         if not 0 <= index < len(self.files):
             raise IndexError(index)
         start = int(self.ends[index - 1]) if index else 0
-        return self.samples[start : int(self.ends[index])].to(torch.float32) / 32768
+        return self.samples[start : int(self.ends[index])]
 
 
 def load_banks(folder: str | Path, rate: int = 16000, only: Sequence[str] | None = None) -> dict[str, ClipBank]:
@@ -289,9 +313,15 @@ class MixedOnTheFly(Dataset[Item]):
         weights = torch.tensor(list(self.noises.values()), dtype=torch.float64)
         kind = list(self.noises)[int(torch.multinomial(weights, 1, generator=generator))]
         snr = mixing.uniform(*self.snr_range, generator)
-        clean, noisy = _mixture(self.voices[voice], kind, self.recordings, self.frames, snr, generator, self.rate)
-        gain = mixing.level_gain(noisy, generator, *self.level)
-        clean, noisy = segment(clean * gain, noisy * gain, self.samples, generator, self.normalize)
+        clean = mixing.join(self.voices[voice], self.frames, generator, self.rate)
+        noise = mixing.make_noise(kind, self.recordings, self.frames, generator, self.rate, fast=True)
+        noise_gain = float(mixing.noise_gain(clean, noise, snr))
+        if self.normalize == "not":  # else the peak undoes it
+            gain = mixing.level_gain(torch.add(clean, noise, alpha=noise_gain), generator, *self.level)
+            clean, noise_gain = clean * gain, noise_gain * gain
+        # Ratio and level hold for the joined item; only the samples of the cut are added up.
+        clean, noise = cut(clean[None], noise[None], self.samples, generator)
+        clean, noisy = normalized(clean, torch.add(clean, noise, alpha=noise_gain), self.normalize)
         return {"clean": clean, "noisy": noisy, "name": f"{self.epoch}/{index}-{voice}-{kind}-{snr:.1f}dB"}
 
 

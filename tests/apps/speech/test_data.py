@@ -117,7 +117,7 @@ def test_voicebank(voicebank: Path, tmp_path_factory: pytest.TempPathFactory) ->
     options: dict[str, Any] = {"batch_size": 4, "samples": 3968, "valid_files": 2, "num_workers": 0}
     loaded = check(SpeechData(voicebank, "voicebank", resample=True, **options))
     target = tmp_path_factory.mktemp("converted") / "voicebank"
-    assert main(["speech", "resample", str(voicebank), str(target), "--rate", "16000", "--no_progress"]) == 0
+    assert main(["speech", "resample", str(voicebank), str(target), "--rate", "16000", "--quiet"]) == 0
     converted = check(SpeechData(target, "voicebank", **options))
     assert torch.allclose(loaded, converted, atol=2**-15)  # 16-bit files
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ornstein.errors import UserError
-from ornstein_speech import mixing
+from ornstein_speech import audio, mixing
 from ornstein_speech.datasets import FixedMixes, MixedOnTheFly, PairedFolder, item_generator, segment, voicebank_demand
 
 DATA = Path(__file__).parents[3] / "data/speech"
@@ -192,6 +192,69 @@ def test_fixed_mixes() -> None:
     cut = FixedMixes(TINY / "speech/test", TINY / "noise/test", length=2, samples=8000)[1]
     assert cut["noisy"].shape == (1, 8000)
     assert cut["noisy"].abs().max() == 1
+
+
+FIXED = {  # of a 4 s mix of seed 0: name, mean squares of clean and noisy, samples 10000, 28000, 46000 of noisy
+    0: ("000-en-babble-0dB", 1.85719868e-02, 3.70705540e-02, [0.104996, 0.3256892, 0.2300107]),
+    4: ("004-it-effects-0dB", 6.92586939e-03, 1.38056831e-02, [-0.0027971, 0.041379, 0.0713473]),
+    8: ("008-en-music-0dB", 1.74098423e-02, 3.52611929e-02, [-0.0770785, 0.4301887, -0.1742606]),
+    12: ("012-it-white-0dB", 1.50999810e-02, 3.01038432e-02, [-0.0493985, -0.0258791, 0.0427427]),
+    16: ("016-en-pink-0dB", 1.66665097e-02, 3.32359031e-02, [-0.1668669, -0.4410758, -0.0883635]),
+    20: ("020-it-brown-0dB", 1.86387741e-02, 3.73993732e-02, [0.1239617, -0.0324629, 0.0083078]),
+}
+
+
+@pytest.mark.parametrize("index", FIXED)
+def test_fixed_mixes_are_the_published_ones(index: int) -> None:
+    # Tables of results were measured on these mixes: whoever changes them has to measure anew.
+    name, clean_power, noisy_power, samples = FIXED[index]
+    item = FixedMixes(TINY / "speech/test", TINY / "noise/test", length=24)[index]
+    assert item["name"] == name
+    assert float(mixing.power(item["clean"])) == pytest.approx(clean_power, rel=1e-5)
+    assert float(mixing.power(item["noisy"])) == pytest.approx(noisy_power, rel=1e-5)
+    assert item["noisy"][0, 10000::18000].tolist() == pytest.approx(samples, abs=1e-6)
+
+
+def test_snr_holds_for_the_joined_item() -> None:
+    whole = MixedOnTheFly(TINY / "speech/train", TINY / "noise/train", length=8, samples=64000)
+    part = MixedOnTheFly(TINY / "speech/train", TINY / "noise/train", length=8)
+    for i in range(8):
+        item, cut = whole[i], part[i]
+        assert float(mixing.snr(item["clean"], item["noisy"])) == pytest.approx(
+            float(item["name"].split("-")[-1][:-2]), abs=0.06
+        )
+        # The cut is a piece of the same mix, divided by its own peak.
+        ratio = float((cut["noisy"] - cut["clean"]).norm() / cut["clean"].norm())
+        windows = [
+            float((item["noisy"] - item["clean"])[0, s : s + 32640].norm() / item["clean"][0, s : s + 32640].norm())
+            for s in range(0, 64000 - 32640, 40)
+        ]
+        assert min(abs(w / ratio - 1) for w in windows) < 5e-3
+
+
+def test_only_the_cut_of_a_long_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.wav", "b.wav", "short.wav"):
+        pair(tmp_path, name, 3000 if name == "short.wav" else 200000)
+    for side in ("clean", "noisy"):  # libsndfile has no FLOAT in FLAC
+        samples, _ = audio.read(tmp_path / side / "b.wav")
+        audio.write(tmp_path / side / "b.flac", samples, 16000)
+        (tmp_path / side / "b.wav").unlink()
+    data = PairedFolder(tmp_path, None, samples=8000, seed=5)
+    whole = PairedFolder(tmp_path, None, samples=None)
+    for i in range(3):
+        expected = segment(whole[i]["clean"], whole[i]["noisy"], 8000, item_generator(5, 0, i))
+        assert torch.equal(data[i]["clean"], expected[0])
+        assert torch.equal(data[i]["noisy"], expected[1])
+    read, frames = audio.read, []
+
+    def counted(*args: object, **options: object) -> object:
+        result = read(*args, **options)  # type: ignore[arg-type]
+        frames.append(result[0].shape[1])
+        return result
+
+    monkeypatch.setattr(audio, "read", counted)
+    data[0], data[2]
+    assert frames == [8000, 8000, 3000, 3000]
 
 
 def test_bad_options() -> None:

@@ -31,9 +31,10 @@ def test_silence() -> None:
         mixing.mix(noise, torch.zeros(100), 5.0)
 
 
+@pytest.mark.parametrize("fast", [False, True])
 @pytest.mark.parametrize("exponent", [0.0, 1.0, 2.0])
-def test_spectrum_of_coloured_noise(exponent: float) -> None:
-    noise = mixing.coloured_noise(1 << 17, generator(1), exponent).double()
+def test_spectrum_of_coloured_noise(exponent: float, fast: bool) -> None:
+    noise = mixing.coloured_noise(1 << 17, generator(1), exponent, fast=fast).double()
     assert float(mixing.power(noise)) == pytest.approx(1, rel=1e-5)
     spectrum = torch.fft.rfft(noise).abs().square()
     frequency = torch.fft.rfftfreq(1 << 17, 1 / 16000).double()
@@ -44,18 +45,35 @@ def test_spectrum_of_coloured_noise(exponent: float) -> None:
     assert float(slope) == pytest.approx(-exponent, abs=0.1)
 
 
+def test_fast_white_noise_is_gaussian_and_white() -> None:
+    noise = torch.stack([mixing.coloured_noise(4096, generator(seed), fast=True) for seed in range(200)]).double()
+    assert float(noise.pow(4).mean()) == pytest.approx(3, abs=0.03)  # kurtosis of a Gaussian
+    assert noise.mean().abs() < 0.01
+    power = torch.fft.rfft(noise).abs().square().mean(0) / 4096
+    assert (power - 1).abs().max() < 0.6  # every bin, the real first and last ones too: 200 draws each
+    assert float(power.mean()) == pytest.approx(1, abs=0.01)
+    variance = noise.square().mean(0)
+    assert float(variance[:64].mean()) == pytest.approx(float(variance[-64:].mean()), abs=0.06)
+
+
+def test_fast_modulation_is_the_same_curve() -> None:
+    for frames, period in ((64000, 0.5), (1000, 2.0), (33, 0.001)):
+        exact = mixing.slow_modulation(frames, generator(2), 6.0, period)
+        assert torch.allclose(mixing.slow_modulation(frames, generator(2), 6.0, period, fast=True), exact, atol=1e-5)
+
+
 @quick
-@given(seed=st.integers(0, 10**9), frames=st.integers(100, 20000))
-def test_everything_is_a_function_of_the_generator(seed: int, frames: int) -> None:
+@given(seed=st.integers(0, 10**9), frames=st.integers(100, 20000), fast=st.booleans())
+def test_everything_is_a_function_of_the_generator(seed: int, frames: int, fast: bool) -> None:
     clips = [torch.randn(700 * (k + 1), generator=generator(k)) for k in range(6)]
     recordings = {"babble": clips, "music": clips, "effects": clips}
     for kind in ("coloured", *mixing.COLOURS, *recordings):
-        first = mixing.make_noise(kind, recordings, frames, generator(seed))
+        first = mixing.make_noise(kind, recordings, frames, generator(seed), fast=fast)
         assert first.shape == (frames,)
         assert first.dtype == torch.float32
         assert torch.isfinite(first).all()
         assert float(mixing.power(first)) > 0
-        assert torch.equal(first, mixing.make_noise(kind, recordings, frames, generator(seed)))
+        assert torch.equal(first, mixing.make_noise(kind, recordings, frames, generator(seed), fast=fast))
     assert not torch.equal(
         mixing.coloured_noise(frames, generator(seed)), mixing.coloured_noise(frames, generator(seed + 1))
     )

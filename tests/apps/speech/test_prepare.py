@@ -15,16 +15,12 @@ from hypothesis import strategies as st
 
 from ornstein.errors import UserError
 from ornstein_speech import audio
-from ornstein_speech.prepare import (
-    PACKAGES,
-    demo_clips,
-    prepare,
-    resample,
-    split_of,
-    unpack,
-    unpack_with_python,
-    verify,
-)
+from ornstein_speech.debian import unpack, unpack_with_python
+from ornstein_speech.demo_clips import demo_clips
+from ornstein_speech.manifest import verify
+from ornstein_speech.prepare import prepare
+from ornstein_speech.prompts import PACKAGES, split_of
+from ornstein_speech.resampling import resample
 
 DATA = Path(__file__).parents[3] / "data/speech"
 TRACKS = ("cold_day", "the_simplicity", "robot_dity")
@@ -74,7 +70,7 @@ def trees(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_set_is_made_described_and_verified(trees: Path, tmp_path: Path) -> None:
     target = tmp_path / "set"
-    manifest = prepare(target, source=trees, progress=False)
+    manifest = prepare(target, source=trees, quiet=True)
     files = manifest["files"]
     assert verify(target) == len(files)
     on_disk = {p.relative_to(target).as_posix() for p in target.rglob("*") if p.is_file()}
@@ -94,7 +90,7 @@ def test_set_is_made_described_and_verified(trees: Path, tmp_path: Path) -> None
 
 
 def test_no_prompt_and_no_recording_is_in_two_splits(trees: Path, tmp_path: Path) -> None:
-    manifest = prepare(tmp_path / "set", source=trees, progress=False)
+    manifest = prepare(tmp_path / "set", source=trees, quiet=True)
     where: dict[str, set[str]] = {}
     sums: dict[str, set[str]] = {}
     for name, entry in manifest["files"].items():
@@ -128,7 +124,7 @@ KNOWN = ["train", "train", "train", "train", "test", "test", "train", "train", "
 
 
 def test_limits_and_flac(trees: Path, tmp_path: Path) -> None:
-    manifest = prepare(tmp_path / "set", source=trees, form="flac", minutes=0.2, noise_minutes=0.1, progress=False)
+    manifest = prepare(tmp_path / "set", source=trees, form="flac", minutes=0.2, noise_minutes=0.1, quiet=True)
     made = manifest["minutes_made"]
     for voice in ("en", "fr", "it", "ru"):
         assert 0.1 < made[f"speech/train/{voice}"] <= 0.16
@@ -145,7 +141,7 @@ def test_an_interrupted_run_goes_on(trees: Path, tmp_path: Path, monkeypatch: py
 
     module = sys.modules["ornstein_speech.prepare"]
     target, count = tmp_path / "set", 0
-    whole = prepare(tmp_path / "whole", source=trees, progress=False)
+    whole = prepare(tmp_path / "whole", source=trees, quiet=True)
     make = module._make  # type: ignore[attr-defined]
 
     def stops(*args: object) -> object:
@@ -157,20 +153,20 @@ def test_an_interrupted_run_goes_on(trees: Path, tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(module, "_make", stops)
     with pytest.raises(KeyboardInterrupt):
-        prepare(target, source=trees, progress=False)
+        prepare(target, source=trees, quiet=True)
     monkeypatch.setattr(module, "_make", make)
     assert not (target / "manifest.json").exists()
     first = next(iter(target.rglob("*.g722")))
     stamp = first.stat().st_mtime_ns
     with pytest.raises(UserError, match="other options"):
-        prepare(target, source=trees, minutes=1, progress=False)
-    assert prepare(target, source=trees, progress=False) == whole
+        prepare(target, source=trees, minutes=1, quiet=True)
+    assert prepare(target, source=trees, quiet=True) == whole
     assert first.stat().st_mtime_ns == stamp
-    assert prepare(target, source=trees, progress=False) == whole  # complete: checked only
+    assert prepare(target, source=trees, quiet=True) == whole  # complete: checked only
     first.write_bytes(b"changed")
     with pytest.raises(UserError, match="has changed"):
-        prepare(target, source=trees, progress=False)
-    assert prepare(target, source=trees, overwrite=True, progress=False) == whole
+        prepare(target, source=trees, quiet=True)
+    assert prepare(target, source=trees, overwrite=True, quiet=True) == whole
 
 
 def make_deb(path: Path, name: str, content: bytes) -> None:
@@ -213,17 +209,17 @@ def test_an_archive_cannot_write_outside(tmp_path: Path) -> None:
 
 def test_missing_packages_and_targets(trees: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="holds no asterisk-core-sounds-en-g722"):
-        prepare(tmp_path / "a", packages=tmp_path, progress=False)
+        prepare(tmp_path / "a", packages=tmp_path, quiet=True)
     with pytest.raises(UserError, match="holds no unpacked"):
-        prepare(tmp_path / "b", source=tmp_path, progress=False)
+        prepare(tmp_path / "b", source=tmp_path, quiet=True)
     (tmp_path / "full").mkdir()
     (tmp_path / "full/thesis.txt").write_text("precious")
     with pytest.raises(UserError, match="other files"):
-        prepare(tmp_path / "full", source=trees, overwrite=True, progress=False)
+        prepare(tmp_path / "full", source=trees, overwrite=True, quiet=True)
     assert (tmp_path / "full/thesis.txt").read_text() == "precious"
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="no apt-get"):
-        prepare(tmp_path / "c", progress=False)
+        prepare(tmp_path / "c", quiet=True)
 
 
 def test_a_failing_download_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,17 +229,43 @@ def test_a_failing_download_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyP
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", f"{fake.parent}:/usr/bin:/bin")
     with pytest.raises(UserError, match=r"Unable to locate.*apt-get update"):
-        prepare(tmp_path / "set", progress=False)
+        prepare(tmp_path / "set", quiet=True)
 
 
 def test_resample_folder(tmp_path: Path) -> None:
     (tmp_path / "in/x").mkdir(parents=True)
     soundfile.write(tmp_path / "in/x/a.flac", np.random.default_rng(0).uniform(-0.5, 0.5, 48000), 48000)
-    assert resample(tmp_path / "in", tmp_path / "out", progress=False) == 1
+    assert resample(tmp_path / "in", tmp_path / "out", quiet=True) == 1
     header = audio.info(tmp_path / "out/x/a.wav")
     assert (header.rate, header.frames) == (16000, 16000)
     with pytest.raises(UserError, match="no sound files"):
         resample(tmp_path / "bin", tmp_path / "out") if (tmp_path / "bin").mkdir() is None else None
+
+
+def test_a_bad_file_does_not_stop_resampling(tmp_path: Path) -> None:
+    for name in ("a", "c"):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        soundfile.write(tmp_path / f"in/{name}.wav", np.zeros(480), 48000)
+    (tmp_path / "in/b.wav").write_bytes(b"no sound")
+    with pytest.raises(UserError, match=r"1 of 3 files could not be copied.*b\.wav"):
+        resample(tmp_path / "in", tmp_path / "out", quiet=True)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.wav", "c.wav"]
+    soundfile.write(tmp_path / "in/b.wav", np.zeros(480), 48000)
+    assert resample(tmp_path / "in", tmp_path / "out", quiet=True) == 3  # goes on: the others are kept
+    soundfile.write(tmp_path / "in/a.flac", np.zeros(480), 48000)
+    with pytest.raises(UserError, match="same file"):
+        resample(tmp_path / "in", tmp_path / "out", quiet=True)
+    with pytest.raises(UserError, match="positive number of Hz"):
+        resample(tmp_path / "in", tmp_path / "out", rate=0, quiet=True)
+
+
+def test_a_failed_try_does_not_block_the_next(trees: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no unpacked"):
+        prepare(tmp_path / "set", source=tmp_path, quiet=True)
+    manifest = prepare(tmp_path / "set", source=trees, minutes=0.1, noise_minutes=0.1, quiet=True)
+    assert verify(tmp_path / "set") == len(manifest["files"])
+    with pytest.raises(UserError, match="other options"):
+        prepare(tmp_path / "set", source=trees, quiet=True)
 
 
 def test_shipped_clips_match_their_manifest_and_note() -> None:

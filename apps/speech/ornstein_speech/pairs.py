@@ -1,0 +1,234 @@
+"""Making a set of pairs: planned first, then made one by one in several processes, each a function of its job alone.
+
+Layout: TARGET/{train,valid,test}/{clean,noisy}/NAME (or anechoic and reverb), 32-bit float WAV, and manifest.json with
+the settings and what each pair was made of. A run that was stopped goes on where it was.
+"""
+
+import hashlib
+import json
+import math
+import multiprocessing
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ornstein.errors import UserError
+from ornstein_speech import audio
+from ornstein_speech.manifest import WORK, bar, close_folder, open_folder, write_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Array = np.ndarray[Any, np.dtype[Any]]
+SPLITS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A recording that becomes a pair, or several.
+
+    Args:
+        split: train, valid or test.
+        name: of both files below their folders, with `/`, without suffix.
+        seed: of everything random in it.
+        sources: the recordings it is made of.
+        facts: what the manifest says about them, before the recipe adds its own.
+        options: what else its recipe needs.
+    """
+
+    split: str
+    name: str
+    seed: int
+    sources: tuple[Path, ...]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two signals (frames,) of equal length at `rate` Hz, the target first, and facts for the manifest.
+
+    `part` is appended to the job's name.
+    """
+
+    clean: Array
+    noisy: Array
+    rate: int
+    facts: Mapping[str, Any]
+    part: str = ""
+
+
+Recipe = Callable[[Job], Sequence[Pair]]
+"""Makes the pairs of a job, none where its recording is unfit. Has to survive pickling."""
+
+
+def make_pairs(
+    target: Path,
+    settings: dict[str, Any],
+    jobs: Sequence[Job],
+    recipe: Recipe,
+    *,
+    folders: tuple[str, str] = ("clean", "noisy"),
+    workers: int | None = None,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Make every pair that is not there yet; return the manifest, as written to TARGET/manifest.json.
+
+    Args:
+        target: folder of the set.
+        settings: all that the pairs depend on, besides the recordings; plain values.
+        jobs: the pairs.
+        recipe: makes a pair of a job.
+        folders: names of the two folders of a split.
+        workers: processes; one per core by default, 0 for none but this one.
+        overwrite: replace a set made with other settings.
+        quiet: no progress bar.
+
+    Raises:
+        UserError: two jobs of one name, some recordings are bad (all other pairs are made), target in use.
+    """
+    target = Path(target)
+    counts = Counter(f"{job.split}/{job.name}" for job in jobs)
+    for name, count in counts.items():
+        if count > 1:
+            raise UserError(f"{count} recordings would become the pair {name}; their names have to differ")
+    settings = {"format": 1, **settings, "folders": list(folders)}
+    if (done := open_folder(target, settings, SPLITS, overwrite)) is not None:
+        if done.get("recordings") != len(jobs):
+            raise UserError(
+                f"{target} was made of {done.get('recordings')} recordings, now there are {len(jobs)}; add --overwrite "
+                "to make it anew"
+            )
+        return done
+    make = partial(_make, target, folders, recipe)
+    files: dict[str, Any] = {}
+    failures: list[str] = []
+    for result in _results(make, jobs, workers, quiet):
+        if isinstance(result, str):
+            failures.append(result)
+        else:
+            files |= result
+    if failures:
+        raise UserError(
+            f"{len(failures)} of {len(jobs)} recordings gave no pair; mend or remove them and run this again, it goes "
+            "on from here: " + "; ".join(failures[:3]) + ("; ..." if len(failures) > 3 else "")
+        )
+    if not files:
+        raise UserError(f"no pair could be made for {target}; the recipe leaves every recording out")
+    return close_folder(target, {**settings, "recordings": len(jobs), "files": dict(sorted(files.items()))})
+
+
+def job_seed(seed: int, name: str) -> int:
+    """Return the seed of one pair: a function of the set's seed and the pair's name, whatever else is in the set."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:7], "big")
+
+
+def read_mono(path: Path, rate: int, start: int = 0, frames: int | None = None) -> "Tensor":
+    """Read a mono recording, shape (frames,), float32.
+
+    Raises:
+        UserError: it has another rate than `rate` Hz, or several channels.
+    """
+    import torch
+
+    header = audio.info(path)
+    if header.rate != rate or header.channels != 1:
+        raise UserError(
+            f"{path} has {header.rate} Hz and {header.channels} channels, not {rate} Hz and 1; use the original corpus"
+        )
+    return torch.from_numpy(audio.read(path, start=start, frames=frames)[0][0])
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _make(target: Path, folders: tuple[str, str], recipe: Recipe, job: Job) -> dict[str, Any] | str:
+    """Facts of the pairs of a job by name, or what is wrong with its recordings."""
+    note = target / WORK / job.split / f"{job.name}.json"
+    origin = _plain(job.facts)
+
+    def goals(name: str) -> list[Path]:
+        split, _, rest = name.partition("/")
+        return [target / split / folder / rest for folder in folders]
+
+    if note.exists():  # written after the pairs
+        known = json.loads(note.read_text(encoding="utf-8"))
+        if known["origin"] == origin and all(goal.exists() for name in known["pairs"] for goal in goals(name)):
+            return dict(known["pairs"])
+    try:
+        pairs = recipe(job)
+    except UserError as error:
+        return str(error)
+    made = {}
+    for pair in pairs:
+        name = f"{job.split}/{job.name}{pair.part}.wav"
+        for goal, samples in zip(goals(name), (pair.clean, pair.noisy), strict=True):
+            audio.write(goal, samples.astype(np.float32), pair.rate, subtype="FLOAT", overwrite=True)
+        made[name] = {"seconds": round(len(pair.clean) / pair.rate, 3), **origin, **_plain(pair.facts)}
+    write_json(note, {"origin": origin, "pairs": made})
+    return made
+
+
+def _results(
+    make: Callable[[Job], dict[str, Any] | str], jobs: Sequence[Job], workers: int | None, quiet: bool
+) -> Iterator[dict[str, Any] | str]:
+    if workers is None:
+        workers = min(usable_cores(), len(jobs) // 16)  # a process takes seconds to start
+    if workers == 0:
+        for job in bar(jobs, "recordings", quiet):
+            yield make(job)
+        return
+    with _pool(workers, make) as pool:
+        waiting = [pool.submit(_run, job) for job in jobs]
+        for future in bar(as_completed(waiting), "recordings", quiet, len(jobs)):
+            yield future.result()
+
+
+@contextmanager
+def _pool(workers: int, make: Callable[[Job], dict[str, Any] | str]) -> Iterator[ProcessPoolExecutor]:
+    """Processes started afresh: forking a process that runs torch threads can hang."""
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_begin, initargs=(make,))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_worker: dict[str, Callable[[Job], dict[str, Any] | str]] = {}  # of this process; lists of noises are long to send
+
+
+def _begin(make: Callable[[Job], dict[str, Any] | str]) -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    os.environ["PRA_NUM_THREADS"] = "1"  # read when pyroomacoustics is imported
+    _worker["make"] = make
+
+
+def _run(job: Job) -> dict[str, Any] | str:
+    return _worker["make"](job)
+
+
+def _plain(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON has no NaN: undefined becomes null. Four digits describe a level or a place."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, tuple | list):
+            return [plain(item) for item in value]
+        if isinstance(value, float):
+            return round(value, 4) if math.isfinite(value) else None
+        return value
+
+    return {key: plain(value) for key, value in facts.items()}

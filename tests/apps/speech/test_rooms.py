@@ -1,0 +1,186 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ornstein.errors import UserError
+from ornstein_speech import audio, rooms
+from ornstein_speech.datasets import PairedFolder
+from ornstein_speech.manifest import read_json
+from ornstein_speech.reverb import direct_to_reverberant, prepare_reverb, split_files
+
+DATA = Path(__file__).parents[3] / "data/speech"
+SPEED_OF_SOUND = 343.0
+SHORT = (0.4, 0.45)  # quick to compute
+FILTER_DELAY = 40  # samples: half of the interpolation filter of pyroomacoustics
+
+
+def generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_rooms_are_those_of_the_recipe(seed: int) -> None:
+    room = rooms.draw_room(generator(seed))
+    assert room == rooms.draw_room(generator(seed))
+    assert 0.4 <= room.t60 <= 1.0
+    for side, (low, high), mic, source in zip(room.size, rooms.SIZES, room.microphone, room.source, strict=True):
+        assert low <= side <= high
+        assert 1 <= mic <= side - 1
+        assert 1 <= source <= side - 1
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_decay_of_the_room_and_delay_of_the_target(seed: int) -> None:
+    drawn = rooms.draw_room(generator(seed))
+    # Sabine's equation holds for rooms that are not flat; in flat ones sound goes to and fro between far walls.
+    x, y, _ = drawn.size
+    room = rooms.Room((x * 0.7 + 1, y * 0.7 + 1, 6.0), drawn.t60, (2.0, 2.5, 1.5), (2.0 + seed / 4, 3.5, 2.0), seed)
+    direct, response = rooms.responses(room, 16000)
+    assert rooms.decay_time(response, 16000) == pytest.approx(room.t60, rel=0.3)
+    distance = np.linalg.norm(np.subtract(room.microphone, room.source))
+    arrival = distance / SPEED_OF_SOUND * 16000 + FILTER_DELAY
+    assert int(np.abs(direct).argmax()) == pytest.approx(arrival, abs=1)
+    first = int(np.argmax(np.abs(response) > 0.5 * np.abs(direct).max()))
+    assert first == pytest.approx(arrival, abs=1.5)
+    assert response[first] == pytest.approx(direct[first], rel=0.05)
+    assert np.square(direct).sum() == pytest.approx((1 / distance) ** 2, rel=0.3)  # nothing but one arrival
+    assert rooms.decay_time(direct, 16000) < 0.02 or np.isnan(rooms.decay_time(direct, 16000))
+
+
+def test_more_reverberation_time_is_heard() -> None:
+    measured, ratio = [], []
+    for t60 in (0.4, 0.7, 1.0):
+        direct, response = rooms.responses(rooms.Room((7, 6, 5), t60, (2, 2, 2), (5, 4, 3)), 16000)
+        measured.append(rooms.decay_time(response, 16000))
+        ratio.append(direct_to_reverberant(direct, response))
+    assert measured == sorted(measured)
+    assert ratio == sorted(ratio, reverse=True)
+
+
+def test_responses_are_a_function_of_the_room() -> None:
+    room = rooms.draw_room(generator(5))
+    first, again = rooms.responses(room, 16000), rooms.responses(room, 16000)
+    assert np.array_equal(first[1], again[1])
+    other = rooms.responses(rooms.Room(room.size, room.t60, room.microphone, room.source, room.seed + 1), 16000)
+    assert not np.array_equal(first[1], other[1][: len(first[1])])
+    assert np.array_equal(first[0], other[0])
+
+
+def test_a_room_that_cannot_be() -> None:
+    with pytest.raises(UserError, match="as dry as"):
+        rooms.responses(rooms.Room((15, 15, 6), 0.05, (2, 2, 2), (3, 3, 3)), 16000)
+
+
+@pytest.mark.parametrize("t60", [0.2, 0.5, 1.5])
+def test_decay_time_of_an_exponential(t60: float) -> None:
+    time = np.arange(48000) / 16000
+    noise = np.random.default_rng(0).normal(size=48000)
+    assert rooms.decay_time(noise * 10 ** (-3 * time / t60), 16000) == pytest.approx(t60, rel=0.06)
+
+
+def test_peak_padding_and_alignment() -> None:
+    dry = np.random.default_rng(0).normal(size=16000)
+    direct, response = rooms.responses(rooms.Room((6, 5, 3), 0.6, (2, 2, 1.5), (4, 3, 1.5)), 16000)
+    anechoic, reverb = rooms.reverberant(dry, direct, response, 16000)
+    assert anechoic.shape == reverb.shape
+    assert len(reverb) <= 16000 + len(direct) - 1 + 8000
+    assert np.abs(reverb).max() == pytest.approx(0.9, abs=1e-9)
+    delay = int(np.abs(direct).argmax())
+    heard = np.correlate(anechoic, dry, "valid")
+    assert int(heard.argmax()) == pytest.approx(delay, abs=1)
+    assert np.abs(anechoic[16000 + len(direct) :]).max() < 1e-9
+    with pytest.raises(UserError, match="silent"):
+        rooms.reverberant(np.zeros(100), direct, response, 16000)
+
+
+def test_prepare_reverb_of_real_prompts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = prepare_reverb(DATA / "tiny", tmp_path / "set", t60=SHORT, workers=0, quiet=True)
+    used: list[str] = []
+    for split in ("train", "valid", "test"):
+        data = PairedFolder(tmp_path / "set", split, samples=None)
+        assert data.clean.name == "anechoic"
+        for item in data:  # type: ignore[attr-defined]
+            assert float(item["noisy"].abs().max()) == pytest.approx(0.9, abs=1e-5)
+            assert item["clean"].abs().max() <= 1
+            entry = manifest["files"][f"{split}/{item['name']}"]
+            assert entry["seconds"] == pytest.approx(item["clean"].shape[1] / 16000, abs=1e-3)
+            used += entry["speech"]
+    found = [p.relative_to(DATA / "tiny").as_posix() for p in audio.find(DATA / "tiny/speech")]
+    assert sorted(used) == found  # every prompt once, in its own split
+    assert all(name.split("/")[1] == key.split("/")[0] for key, e in manifest["files"].items() for name in e["speech"])
+    assert read_json(tmp_path / "set/manifest.json") == manifest
+
+    # The same again is not made again; another option is refused; a stopped run goes on and gives the same.
+    stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "set").rglob("*.wav")}
+    assert prepare_reverb(DATA / "tiny", tmp_path / "set", t60=SHORT, workers=0, quiet=True) == manifest
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "set").rglob("*.wav")} == stamps
+    with pytest.raises(UserError, match="other options"):
+        prepare_reverb(DATA / "tiny", tmp_path / "set", t60=SHORT, seed=1, workers=0, quiet=True)
+    calls = 0
+    responses = rooms.responses
+
+    def stops(*args: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            raise KeyboardInterrupt
+        return responses(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(rooms, "responses", stops)
+    with pytest.raises(KeyboardInterrupt):
+        prepare_reverb(DATA / "tiny", tmp_path / "again", t60=SHORT, workers=0, quiet=True)
+    assert not (tmp_path / "again/manifest.json").exists()
+    assert prepare_reverb(DATA / "tiny", tmp_path / "again", t60=SHORT, workers=0, quiet=True) == manifest
+    assert calls == 4 + len(manifest["files"]) - 3
+    for path in (tmp_path / "set").rglob("*.wav"):
+        again = audio.read(tmp_path / "again" / path.relative_to(tmp_path / "set"))[0]
+        assert np.array_equal(again, audio.read(path)[0])  # the headers hold the time
+
+
+def test_any_folder_of_speech(tmp_path: Path) -> None:
+    def run(overwrite: bool = False) -> dict[str, Any]:
+        return prepare_reverb(
+            tmp_path / "in", tmp_path / "out", 8000, 0, SHORT, workers=0, quiet=True, overwrite=overwrite
+        )
+
+    for number in range(5):
+        path = tmp_path / f"in/a{number}.wav"
+        path.parent.mkdir(exist_ok=True)
+        soundfile.write(path, np.random.default_rng(number).normal(0, 0.1, 2000), 8000)
+    manifest = run()
+    assert [Path(name).name for name in sorted(manifest["files"], key=lambda name: Path(name).name)] == [
+        f"a{number}.wav" for number in range(5)
+    ]
+    soundfile.write(tmp_path / "in/b.wav", np.zeros(100), 8000)
+    with pytest.raises(UserError, match="now there are 6"):
+        run()
+    with pytest.raises(UserError, match=r"1 of 6 recordings.*silent"):
+        run(overwrite=True)
+    (tmp_path / "in/b.wav").unlink()
+    assert run() == manifest
+
+
+def test_files_are_split_by_their_names(tmp_path: Path) -> None:
+    for number in range(300):
+        (tmp_path / f"{number}.wav").write_bytes(b"RIFF")
+    shares = {split: len(files) for split, _, files in split_files(tmp_path)}
+    assert sum(shares.values()) == 300
+    assert shares["train"] == pytest.approx(240, abs=20)
+    assert shares["valid"] == pytest.approx(30, abs=12)
+
+
+def test_mistakes(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no folder"):
+        prepare_reverb(tmp_path / "none", tmp_path / "out")
+    with pytest.raises(UserError, match="t60"):
+        prepare_reverb(DATA / "clean", tmp_path / "out", t60=(1.0, 0.5))
+    (tmp_path / "in/train").mkdir(parents=True)
+    with pytest.raises(UserError, match="needs folders train, valid and test"):
+        prepare_reverb(tmp_path / "in", tmp_path / "out")
