@@ -178,7 +178,7 @@ class _EpochCounter:
 
 
 class _Plan:
-    """The batches still to read, as (epoch, index, repeat): the epoch must reach workers that live through all epochs."""
+    """The batches still to read, as (epoch, index, repeat): so the epoch reaches workers that outlive it."""
 
     def __init__(self) -> None:
         self.batches: Sequence[list[tuple[int, int, bool]]] = []

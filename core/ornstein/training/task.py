@@ -23,6 +23,7 @@ from ornstein.training.fsdp import shard
 from ornstein.training.resume import begin_next_epoch
 from ornstein.training.schedule import Schedule
 from ornstein.training.seeds import derive_seed
+from ornstein.training.signals import StopTogether
 
 Batch = dict[str, Any]
 
@@ -137,6 +138,10 @@ class Task(LightningModule):
         if self.device_mesh is not None:  # FSDP2
             self._specs = self._specs or self._describe()  # sharding exchanges the network's class
             shard(self.denoiser.network, self.device_mesh["data_parallel"])
+
+    def on_fit_start(self) -> None:
+        if self.trainer.world_size > 1:
+            StopTogether(self.trainer, every=10).install()
 
     def on_train_start(self) -> None:
         self._settings_win()

@@ -15,9 +15,9 @@ class Throughput(Callback):
     """Logs, with the losses, `train/samples_per_second` of all ranks and `train/data_wait`.
 
     `data_wait` is the share of the time that this process spent waiting for its ResumableLoader, 0 to 1. Times are the
-    host's, from one line of the log to the next, so nothing is synchronised (Lightning's ThroughputMonitor waits for the
-    GPU at every step); reading the losses for that line has kept the host within a step of the device. Validation is
-    left out. The first step, which compiles and allocates, begins the first period and is not in it.
+    host's, from one line of the log to the next, so nothing is synchronised (Lightning's ThroughputMonitor waits for
+    the GPU at every step); reading the losses for that line has kept the host within a step of the device. Validation
+    is left out. The first step, which compiles and allocates, begins the first period and is not in it.
 
     Args:
         every_n_steps: length of a period in optimizer steps; None takes the Trainer's log_every_n_steps.
