@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities.data import extract_batch_size
+from torch.utils._pytree import tree_leaves
 
 from ornstein.errors import UserError
 from ornstein.training.data import ResumableLoader
@@ -45,7 +45,7 @@ class Throughput(Callback):
         if self._since is None:
             self._begin(trainer)
             return
-        self._samples += extract_batch_size(batch) * trainer.world_size
+        self._samples += _size(batch) * trainer.world_size
         if every == 0 or trainer.global_step % every or trainer.fit_loop._should_accumulate():
             return
         seconds = time.perf_counter() - self._since
@@ -65,6 +65,11 @@ class Throughput(Callback):
 
     def _begin(self, trainer: Trainer) -> None:
         self._since, self._samples, self._waited = time.perf_counter(), 0, _waited(trainer)
+
+
+def _size(batch: Any) -> int:
+    """Items in a batch: the length of its first tensor, as far as the default ways of making batches go."""
+    return next((len(leaf) for leaf in tree_leaves(batch) if isinstance(leaf, torch.Tensor) and leaf.ndim), 1)
 
 
 def _loaders(trainer: Trainer) -> list[ResumableLoader]:

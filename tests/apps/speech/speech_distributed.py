@@ -50,20 +50,20 @@ def on_pairs(out: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    out, results = Path(sys.argv[1]), {}
+    out, results = Path(sys.argv[1]), dict[str, Any]()
     rank = 0
     for strategy in ("ddp", "fsdp"):
         two = ["--config", str(ROOT / f"configs/strategies/{strategy}.yaml"), "--trainer.devices", "2"]
         fitted = run(Recorded, "fit", out / strategy, *two)
         rank = fitted.trainer.global_rank
         last = ["--ckpt_path", str(out / strategy / "lightning_logs/version_0/checkpoints/last.ckpt")]
-        scored = run(Recorded, "validate", out / strategy, *two, *last, *on_pairs(out))
-        tested = run(Recorded, "test", out / strategy, *two, *last, *on_pairs(out))
+        if strategy == "ddp":
+            scored = run(Recorded, "test", out / strategy, *two, *last, *on_pairs(out))
+            results["scores"] = dict(scored.trainer.callback_metrics)
         predicted = run(Recorded, "predict", out / strategy, *two, *last, *on_pairs(out))
         results[strategy] = {
             "losses": fitted.model.losses,
             "fitted": dict(fitted.trainer.callback_metrics),
-            "scores": dict(scored.trainer.callback_metrics) | dict(tested.trainer.callback_metrics),
             "batches": len(predicted.trainer.predict_loop.predictions),  # type: ignore[arg-type]
         }
     torch.save(results, out / f"rank{rank}.pt")
