@@ -14,6 +14,7 @@ from ornstein.denoiser import Denoiser
 from ornstein.errors import UserError
 from ornstein.objectives.denoising import Objective
 from ornstein.samplers.base import Sampler
+from ornstein.training.data import is_repeat
 from ornstein.training.schedule import Schedule
 from ornstein.training.task import Batch, Task
 from ornstein_speech import audio, metrics
@@ -47,7 +48,7 @@ class SpeechTask(Task):
         sampler: Sampler,
         representation: CompressedSpectrogram = CompressedSpectrogram(),  # noqa: B008  # frozen
         optimizer: Callable[[Iterable[Tensor]], torch.optim.Optimizer] = lambda weights: torch.optim.Adam(
-            weights, lr=1e-4
+            weights, lr=1e-4, fused=True
         ),
         schedule: Schedule = Schedule(),  # noqa: B008  # frozen
         seed: int = 0,
@@ -85,7 +86,7 @@ class SpeechTask(Task):
         self._score(batch, batch_idx, "test")
 
     def _score(self, batch: Batch, batch_idx: int, stage: str) -> None:
-        estimates = self.enhance_batch(batch, batch_idx).cpu()
+        estimates, repeat = self.enhance_batch(batch, batch_idx).cpu(), is_repeat(batch)
         clean, noisy = batch["clean"].cpu(), batch["noisy"].cpu()
         for i in range(len(clean)):
             scores = metrics.score(clean[i, 0], noisy[i, 0], estimates[i, 0], self.representation.sample_rate)
@@ -94,14 +95,7 @@ class SpeechTask(Task):
                 # A score that is not defined (PESQ of silence) counts with weight 0: it must not spoil the mean of the
                 # others, nor be missing on one rank while the others wait to sum it.
                 defined = math.isfinite(value)
-                self.log(
-                    f"{stage}/{name}",
-                    value if defined else 0.0,
-                    on_epoch=True,
-                    batch_size=int(defined),
-                    sync_dist=True,
-                    prog_bar=True,
-                )
+                self.log_means({f"{stage}/{name}": value if defined else 0.0}, int(defined and not repeat))
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Enhanced waveforms (B, 1, L), each also written to DEFAULT_ROOT_DIR/predictions/NAME.wav (32-bit float).
@@ -109,7 +103,9 @@ class SpeechTask(Task):
         Raises:
             UserError: a file exists already, or cannot be written.
         """
-        if self._trial:  # it leaves no files, so that the real run finds the folder free
+        if self._trial or is_repeat(
+            batch
+        ):  # a trial leaves no files; the file of a repeat is another rank's, or written
             return self.enhance_batch(batch, batch_idx)
         targets = [self._prediction(name) for name in batch["name"]]
         for target in targets:  # before the work

@@ -16,6 +16,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from ornstein.cli.parser import StrictParser
 from ornstein.errors import UserError
+from ornstein.training.fsdp import FSDP2  # noqa: F401  # which registers the strategy fsdp2
 
 CONFIG_KEY = "ornstein_config"
 
@@ -42,7 +43,7 @@ class ConfigRecorder(SaveConfigCallback):
         changed = [key for key in sorted(before | now) if before.get(key) != now.get(key)]
         for key in changed:
             rank_zero_info(f"resuming with model.{key} = {now.get(key)} (the checkpoint has {before.get(key)})")
-        if changed:
+        if changed and trainer.strategy.lightning_restore_optimizer:  # else the state is in use already
             _renew_optimizer_settings(trainer, pl_module, checkpoint)
 
     def _text(self) -> str:

@@ -1,6 +1,7 @@
 """A data loader that knows where it stopped: epoch order from the seed, split over ranks, resumable within an epoch."""
 
 import math
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
@@ -26,13 +27,13 @@ class ResumableLoader:
 
     Training (`train=True`): every epoch is a new permutation; batch k takes the next batch_size * ranks items of it, so
     each item is used by one rank at most, all ranks get equally many full batches, and the remainder is left out.
-    Evaluation: items in order, split over the ranks without repeats (unless there are fewer items than ranks), the last
-    batch as short as it comes out.
+    Evaluation: items in order, dealt to the ranks, the last batch as short as it comes out. All ranks get equally many
+    batches, so that what they do together meets: a rank that is short of one repeats an item, which `is_repeat` tells.
 
     Lightning saves `state_dict` in its checkpoints. A resumed run goes on with the next batch of the interrupted epoch,
     also with another number of workers, ranks or items per batch. Items must be a function of (epoch, index) alone: a
     dataset that augments has a method `set_epoch(epoch)`, called before its items are read, in whichever process reads
-    them. Items that are dicts get the entry "index", their number in the dataset.
+    them. Items that are dicts get the entry "index", their number in the dataset, and in evaluation "repeat".
 
     Args:
         dataset: has a length and items by number.
@@ -68,7 +69,9 @@ class ResumableLoader:
         self.frozen = False
         """Repeat the first epoch for ever (Lightning's overfit_batches)."""
         self.batch_sampler = _EpochCounter()  # Lightning tells `batch_sampler.sampler` of a loader which epoch begins
-        self._items = _EpochItems(dataset)
+        self.waited = 0.0
+        """Seconds that this process has waited for batches."""
+        self._items = _EpochItems(dataset, train)
         self._plan = _Plan()
         self._loader: DataLoader[Any] = DataLoader(
             self._items,
@@ -84,9 +87,9 @@ class ResumableLoader:
 
     def __len__(self) -> int:
         """Batches per epoch of this rank."""
-        rank, ranks = _rank_and_ranks()
+        _, ranks = _rank_and_ranks()
         if not self.train:
-            return math.ceil(len(range(*self._share(rank, ranks))) / self.batch_size)
+            return math.ceil(math.ceil(len(self._items) / ranks) / self.batch_size)
         batches = len(self._items) // (self.batch_size * ranks)
         if batches == 0:
             raise UserError(
@@ -105,11 +108,13 @@ class ResumableLoader:
         _, ranks = _rank_and_ranks()
         iterator = iter(self._loader)
         for number in range(len(self._plan)):
+            before = time.perf_counter()
             try:
                 batch = next(iterator)
             except UserError as error:  # from a worker it arrives wrapped in the text of its traceback
                 last = str(error).strip().splitlines()[-1]
                 raise UserError(last.removeprefix("ornstein.errors.UserError: ")) from error
+            self.waited += time.perf_counter() - before
             self._consumed = start + (number + 1) * self.batch_size * ranks
             yield batch
 
@@ -142,22 +147,25 @@ class ResumableLoader:
             )
             self._consumed = 0
 
-    def _batches(self, epoch: int, consumed: int) -> list[list[tuple[int, int]]]:
+    def _batches(self, epoch: int, consumed: int) -> list[list[tuple[int, int, bool]]]:
         rank, ranks = _rank_and_ranks()
         order = self.order(epoch)
         size = self.batch_size
         if self.train:
             ends = range(consumed + size * ranks, len(order) + 1, size * ranks)
             mine = [order[end - size * ranks : end][rank * size : (rank + 1) * size] for end in ends]
-        else:
-            share = order[slice(*self._share(rank, ranks))]
-            mine = [share[i : i + size] for i in range(0, len(share), size)]
-        return [[(epoch, index) for index in batch] for batch in mine]
+            return [[(epoch, index, False) for index in batch] for batch in mine]
+        share = order[rank::ranks]
+        mine = [share[i : i + size] for i in range(0, len(share), size)]
+        batches = [[(epoch, index, False) for index in batch] for batch in mine]
+        if len(batches) < len(self):  # by one at most
+            batches.append([(epoch, (mine[0] if mine else order)[0], True)])
+        return batches
 
-    def _share(self, rank: int, ranks: int) -> tuple[int, int, int]:
-        # A rank without a batch would make the others wait for it for ever: it repeats an item instead.
-        count = len(self._items)
-        return (rank, count, ranks) if rank < count else (rank % count, rank % count + 1, 1)
+
+def is_repeat(batch: Any) -> bool:
+    """Whether an evaluation batch of a ResumableLoader is computed only to keep the other ranks company."""
+    return isinstance(batch, Mapping) and "repeat" in batch and bool(batch["repeat"].all())
 
 
 class _EpochCounter:
@@ -170,33 +178,36 @@ class _EpochCounter:
 
 
 class _Plan:
-    """The batches still to read, as (epoch, index) pairs: so the epoch reaches workers that live through all epochs."""
+    """The batches still to read, as (epoch, index, repeat): so the epoch reaches workers that outlive it."""
 
     def __init__(self) -> None:
-        self.batches: Sequence[list[tuple[int, int]]] = []
+        self.batches: Sequence[list[tuple[int, int, bool]]] = []
 
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def __iter__(self) -> Iterator[list[tuple[int, int, bool]]]:
         return iter(self.batches)
 
 
 class _EpochItems(Dataset[Any]):
-    def __init__(self, dataset: SizedDataset) -> None:
+    def __init__(self, dataset: SizedDataset, train: bool) -> None:
         self.dataset = dataset
+        self.train = train
         self._epoch: int | None = None
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, key: tuple[int, int]) -> Any:
-        epoch, index = key
+    def __getitem__(self, key: tuple[int, int, bool]) -> Any:
+        epoch, index, repeat = key
         if epoch != self._epoch and hasattr(self.dataset, "set_epoch"):
             self.dataset.set_epoch(epoch)
         self._epoch = epoch
         item = self.dataset[index]
-        return {**item, "index": index} if isinstance(item, Mapping) else item
+        if not isinstance(item, Mapping):
+            return item
+        return {**item, "index": index} if self.train else {**item, "index": index, "repeat": repeat}
 
 
 def _rank_and_ranks() -> tuple[int, int]:

@@ -7,10 +7,11 @@ from typing import Any, Literal, Protocol
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
-from torch import Tensor
+from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy
+from torch import Tensor, distributed
 
 from ornstein.errors import UserError
+from ornstein.training.fsdp import copy_whole_, local, whole
 
 
 class Profile(Protocol):
@@ -75,7 +76,7 @@ class PowerFunction:
 
 
 class Average:
-    """One running average of named tensors, in float32 or better."""
+    """One running average of named tensors, in float32 or better; split over ranks where they are."""
 
     def __init__(self, weights: Mapping[str, Tensor], profile: Profile) -> None:
         self.profile = profile
@@ -87,13 +88,14 @@ class Average:
     def update(self, weights: Mapping[str, Tensor]) -> None:
         """Move towards `weights`, which have the names of the first ones."""
         self.updates += 1
-        targets = [_wide(weights[name].detach()) for name in self.tensors]
-        torch._foreach_lerp_(list(self.tensors.values()), targets, 1 - self.profile.decay_at(self.updates))
+        targets = [_wide(local(weights[name].detach())) for name in self.tensors]
+        averages = [local(tensor) for tensor in self.tensors.values()]  # an average needs nothing of other ranks
+        torch._foreach_lerp_(averages, targets, 1 - self.profile.decay_at(self.updates))
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain values and tensors only, which Lightning reads back with weights_only."""
+        """Plain values and whole tensors only, which Lightning reads back with weights_only; collective if split."""
         decay = self.profile.decay_at(max(self.updates, 1))
-        return {"updates": self.updates, "decay": decay, "tensors": dict(self.tensors)}
+        return {"updates": self.updates, "decay": decay, "tensors": _whole(self.tensors)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore `state`; raises UserError if it belongs to another network."""
@@ -103,7 +105,7 @@ class Average:
                 "the averaged weights of the checkpoint belong to another network; resume with its own recipe"
             )
         for name, tensor in self.tensors.items():
-            tensor.copy_(saved[name])
+            copy_whole_(tensor, saved[name])
         self.updates = state["updates"]
 
 
@@ -120,7 +122,7 @@ class EMA(Callback):
         power: widths sigma_rel of power-function averages to keep as well.
 
     Raises:
-        UserError: no average is asked for, or the strategy splits tensors over devices.
+        UserError: no average is asked for, or the strategy flattens tensors (FSDP1, DeepSpeed).
     """
 
     def __init__(
@@ -141,11 +143,15 @@ class EMA(Callback):
     # -- averaging -------------------------------------------------------------------------------------------------
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if isinstance(trainer.strategy, (FSDPStrategy, ModelParallelStrategy, DeepSpeedStrategy)):
-            raise UserError("EMA needs whole tensors on every device; use --trainer.strategy ddp")
+        if isinstance(trainer.strategy, (FSDPStrategy, DeepSpeedStrategy)):
+            raise UserError(
+                "EMA cannot follow weights that this strategy flattens; use --trainer.strategy fsdp2, or ddp"
+            )
         self._create(pl_module)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._loaded:  # strategies that split tensors read the checkpoint after on_fit_start
+            self._create(pl_module)
         self._step = trainer.global_step
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
@@ -232,11 +238,23 @@ class EMA(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         if self._raw is not None:  # saved from within validation
-            checkpoint["state_dict"] |= self._raw
+            checkpoint["state_dict"] |= _whole(self._raw)
 
 
 def _trainable(module: torch.nn.Module) -> dict[str, Tensor]:
     return {name: weight for name, weight in module.named_parameters() if weight.requires_grad}
+
+
+def _whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Split tensors put together: on the CPU of rank 0, whose checkpoint counts; the other ranks only help."""
+    gathered = {}
+    for name, tensor in tensors.items():
+        full = whole(tensor)
+        if full is tensor:
+            gathered[name] = tensor
+        elif distributed.get_rank() == 0:
+            gathered[name] = full.cpu()
+    return gathered
 
 
 def _wide(tensor: Tensor) -> Tensor:

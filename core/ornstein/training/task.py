@@ -1,7 +1,7 @@
 """The Lightning module that trains a denoiser; apps subclass it."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,10 +17,13 @@ from ornstein.errors import UserError
 from ornstein.noise import SampleNoise
 from ornstein.objectives.denoising import Objective
 from ornstein.samplers.base import Sampler
-from ornstein.training.data import ResumableLoader
+from ornstein.training.data import ResumableLoader, is_repeat
+from ornstein.training.finite import FiniteGuard
+from ornstein.training.fsdp import shard
 from ornstein.training.resume import begin_next_epoch
 from ornstein.training.schedule import Schedule
 from ornstein.training.seeds import derive_seed
+from ornstein.training.signals import StopTogether
 
 Batch = dict[str, Any]
 
@@ -57,7 +60,7 @@ class Task(LightningModule):
         objective: Objective,
         sampler: Sampler,
         optimizer: Callable[[Iterable[Tensor]], torch.optim.Optimizer] = lambda weights: torch.optim.Adam(
-            weights, lr=1e-4
+            weights, lr=1e-4, fused=True
         ),
         schedule: Schedule = Schedule(),  # noqa: B008  # frozen
         seed: int = 0,
@@ -76,6 +79,8 @@ class Task(LightningModule):
         self.compile_network = compile
         self.log_grad_norm = log_grad_norm
         self.init_from = init_from
+        self._guard = FiniteGuard()
+        self._specs: dict[str, Any] | None = None
         if channels_last:
             self.denoiser.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -91,17 +96,22 @@ class Task(LightningModule):
         """One forward pass; Lightning goes backward and steps."""
         generator = self._draws("train", self.global_step, batch_idx, self.global_rank)
         losses, size = self._losses(batch, generator)
-        self._refuse_non_finite(losses)
-        self.log("train/loss", losses["loss"], prog_bar=True, batch_size=size)
-        self.log_dict({f"train/{name}": value for name, value in losses.items() if name != "loss"}, batch_size=size)
-        self.log("train/learning_rate", self._optimizer.param_groups[0]["lr"], batch_size=size)
+        self._guard.watch(losses, self.global_step, self.global_rank, self.trainer.world_size)
+        if self._losses_are_read(batch_idx):
+            self._guard.check(self.trainer.strategy)
+            self._log_training(losses, size)
         return losses["loss"]
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """The loss, with the same draws in every epoch."""
         losses, size = self._losses(batch, self._draws("validate", *self._identities(batch, batch_idx)))
         named = {f"val/{name}": value for name, value in losses.items()}
-        self.log_dict(named, batch_size=size, sync_dist=True, prog_bar=True)
+        self.log_means(named, 0 if is_repeat(batch) else size)
+
+    def log_means(self, values: Mapping[str, Tensor | float], weight: int) -> None:
+        """Log means over all items of all ranks, of which `values`, all finite, stand for `weight`."""
+        # a float: Lightning halves a whole number of items over two ranks by integer division
+        self.log_dict(dict(values), batch_size=float(weight), sync_dist=True, on_epoch=True, prog_bar=True)  # type: ignore[arg-type]
 
     def validation_noise(self, batch: Batch, batch_idx: int) -> SampleNoise:
         """Noise for sampling the items of a batch: an item gets the same in every epoch, batch and rank."""
@@ -124,6 +134,15 @@ class Task(LightningModule):
         if stage == "fit" and self.compile_network:
             self.denoiser.network.compile()  # the method, unlike the function, leaves the names of the weights alone
 
+    def configure_model(self) -> None:
+        if self.device_mesh is not None:  # FSDP2
+            self._specs = self._specs or self._describe()  # sharding exchanges the network's class
+            shard(self.denoiser.network, self.device_mesh["data_parallel"])
+
+    def on_fit_start(self) -> None:
+        if self.trainer.world_size > 1:
+            StopTogether(self.trainer, every=10).install()
+
     def on_train_start(self) -> None:
         self._settings_win()
         combined = self.trainer.fit_loop._combined_loader
@@ -132,20 +151,23 @@ class Task(LightningModule):
                 loader.frozen = bool(getattr(self.trainer, "overfit_batches", 0))
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        if self.log_grad_norm:
+        if getattr(self.trainer.precision_plugin, "scaler", None) is None:  # which skips such steps as its daily work
+            norm = self._guard.protect(optimizer, self.parameters(), self.global_step, self.trainer.world_size)
+            if self.log_grad_norm:
+                self.log("train/grad_norm", norm)
+        elif self.log_grad_norm:
             gradients = [weight.grad for weight in self.parameters() if weight.grad is not None]
             self.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
 
+    def on_validation_start(self) -> None:
+        self._guard.check(self.trainer.strategy)
+
+    def on_train_epoch_end(self) -> None:
+        self._guard.check(self.trainer.strategy)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        try:
-            checkpoint["ornstein"] = {
-                "app": self.app,
-                "denoiser": describe(self.denoiser),
-                "sampler": describe(self.sampler),
-                "representation": None if self.representation is None else describe(self.representation),
-            }
-        except TypeError as error:  # a network from elsewhere trains and resumes all the same; only export needs a spec
-            checkpoint["ornstein"] = {"app": self.app, "problem": str(error)}
+        self._guard.check(self.trainer.strategy)
+        checkpoint["ornstein"] = self._specs or self._describe()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         begin_next_epoch(self.trainer, checkpoint)
@@ -166,14 +188,30 @@ class Task(LightningModule):
         """Numbers of the batch's items in their dataset, where the loader tells."""
         return batch["index"].tolist() if "index" in batch else [batch_idx]
 
-    def _refuse_non_finite(self, losses: dict[str, Tensor]) -> None:
-        if math.isfinite(losses["loss"].item()):
-            return
-        values = ", ".join(f"{name} {value.item():g}" for name, value in losses.items())
-        raise UserError(
-            f"the loss is not finite at step {self.global_step} ({values}); resume the last checkpoint "
-            "with a lower learning rate or --trainer.gradient_clip_val 1, and check the data for NaN"
-        )
+    def _losses_are_read(self, batch_idx: int) -> bool:
+        """Whether the host waits for the losses of this step: before a line of the log, and when an epoch begins."""
+        every = int(self.trainer.log_every_n_steps)  # type: ignore[attr-defined]  # a connector sets it
+        return batch_idx == 0 or (every > 0 and (self.global_step + 1) % every == 0)
+
+    def _log_training(self, losses: dict[str, Tensor], size: int) -> None:
+        """Log the losses' mean over the ranks, from the host: the progress bar reads its numbers at every step."""
+        values = torch.stack([value.detach().float() for value in losses.values()])
+        values = self.trainer.strategy.reduce(values, reduce_op="mean").cpu()
+        for name, value in zip(losses, values.unbind(), strict=True):
+            self.log(f"train/{name}", value, prog_bar=name == "loss", batch_size=size)
+        self.log("train/learning_rate", torch.tensor(self._optimizer.param_groups[0]["lr"]), batch_size=size)
+
+    def _describe(self) -> dict[str, Any]:
+        """The specs of all components, for checkpoints."""
+        try:
+            return {
+                "app": self.app,
+                "denoiser": describe(self.denoiser),
+                "sampler": describe(self.sampler),
+                "representation": None if self.representation is None else describe(self.representation),
+            }
+        except TypeError as error:  # a network from elsewhere trains and resumes all the same; only export needs a spec
+            return {"app": self.app, "problem": str(error)}
 
     @property
     def _optimizer(self) -> torch.optim.Optimizer:

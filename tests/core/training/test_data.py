@@ -8,7 +8,7 @@ from tiny_training import Points
 
 from ornstein.errors import UserError
 from ornstein.training import data
-from ornstein.training.data import ResumableLoader
+from ornstein.training.data import ResumableLoader, is_repeat
 from ornstein.training.seeds import derive_seed
 
 
@@ -46,16 +46,26 @@ def test_ranks_share_the_items(items: int, size: int, ranks: int, epoch: int) ->
 
 @given(items=st.integers(1, 30), size=st.integers(1, 5), ranks=st.integers(1, 5))
 def test_evaluation_covers_every_item_once(items: int, size: int, ranks: int) -> None:
-    flat = []
+    flat, lengths = [], set()
     with pytest.MonkeyPatch.context() as patch:
         for rank in range(ranks):
             patch.setattr(data, "_rank_and_ranks", lambda rank=rank: (rank, ranks))
             loader = ResumableLoader(Points(items), size, train=False)
-            batches = indices(loader)
-            assert len(batches) == len(loader) > 0
-            flat += [i for batch in batches for i in batch]
-    assert set(flat) == set(range(items))
-    assert len(flat) == max(items, ranks)  # repeats only where a rank would have none
+            batches = list(loader)
+            lengths |= {len(batches), len(loader)}
+            repeats = [is_repeat(batch) for batch in batches]
+            assert not any(repeats[:-1])  # one at most, where the rank would be short of a batch
+            assert not repeats[-1] or len(batches[-1]["index"]) == 1
+            flat += [i for batch, r in zip(batches, repeats, strict=True) if not r for i in batch["index"].tolist()]
+    assert sorted(flat) == list(range(items))
+    assert len(lengths) == 1  # what the ranks do together meets
+
+
+def test_training_batches_are_no_repeats() -> None:
+    batch = next(iter(ResumableLoader(Points(), 2, train=True)))
+    assert "repeat" not in batch
+    assert not is_repeat(batch)
+    assert not is_repeat([torch.zeros(2)])
 
 
 @given(stop=st.integers(0, 7), seed=st.integers(0, 3))
