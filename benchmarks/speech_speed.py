@@ -9,6 +9,7 @@ TF32. Writes benchmarks/results/speech_speed.json (parts that are not run keep t
 
 import argparse
 import json
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -228,6 +229,19 @@ def training_step(name: str, batch: int, variant: str) -> Callable[[], None]:
     return step
 
 
+KINDS = {
+    "convolution, weight gradient": "wgrad|bwd_filter",
+    "convolution, input gradient": "dgrad|bwd_data",
+    "convolution": "fprop|conv|implicit_gemm|nchwToNhwc|nhwcToNchw",
+    "matrix product or attention": "gemm|flash|fmha|cutlass|nvjet",
+    "fused reduction": "^triton_(red|per)",
+    "fused elementwise": "^triton_poi",
+    "optimizer": "multi_tensor|FusedAdam|lerp",
+    "copy": "copy|Memcpy|CatArray",
+    "normalisation": "Norm|RowwiseMoments",
+}
+
+
 def profile(step: Callable[[], object], title: str, rows: int = 18) -> list[dict[str, Any]]:
     """The kernels that take longest in one call."""
     from torch.profiler import ProfilerActivity
@@ -243,7 +257,12 @@ def profile(step: Callable[[], object], title: str, rows: int = 18) -> list[dict
     kernels.sort(key=lambda e: -e.self_device_time_total)
     total = sum(e.self_device_time_total for e in kernels)
     print(f"profile of {title}: {total / 1000:.2f} ms in {sum(e.count for e in kernels)} kernels")
-    found = []
+    kinds: dict[str, float] = {}
+    for e in kernels:
+        kind = next((name for name, pattern in KINDS.items() if re.search(pattern, e.key)), "other")
+        kinds[kind] = kinds.get(kind, 0.0) + e.self_device_time_total / 1000
+    print("  " + ", ".join(f"{kind} {ms:.2f} ms" for kind, ms in sorted(kinds.items(), key=lambda item: -item[1])))
+    found = [{"kernel": f"all of kind {kind}", "calls": 0, "ms": ms} for kind, ms in kinds.items()]
     for e in kernels[:rows]:
         found.append({"kernel": e.key[:90], "calls": e.count, "ms": e.self_device_time_total / 1000})
         print(f"  {e.self_device_time_total / 1000:8.3f} ms {e.count:5d} x {e.key[:90]}")
