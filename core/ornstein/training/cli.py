@@ -68,6 +68,8 @@ class LightningCommand(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Check the name only: Lightning would let the checkpoint's hyper-parameters win over the command line."""
         path = self.config[self.verb].get("ckpt_path")
+        if isinstance(path, Path):  # str or Path, whichever kind of union Python met first in this process
+            path = self.config[self.verb]["ckpt_path"] = str(path)
         if path == "best":
             raise UserError("a new run does not know which checkpoint is best; give the file: --ckpt_path FILE.ckpt")
         if path and path not in ("last", "hpc") and "://" not in path and not Path(path).is_file():
