@@ -8,7 +8,7 @@ import math
 import os
 import struct
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,26 +115,42 @@ def blocks(path: str | Path, frames: int, rate: int | None = None) -> Iterator[S
     if rate is None or rate == header.rate:
         yield from _file_blocks(path, header, 0, header.frames, frames)
         return
-    down, up = _ratio(header.rate, rate)
-    frames = math.ceil(frames / down) * down
-    # The filter reaches `width` input frames to either side (6 zero crossings in torchaudio, 10 in scipy).
-    width = math.ceil(10 * down / min(down, up)) + down
-    margin = math.ceil(width / down) * down
-    held = np.zeros((header.channels, 0), np.float32)  # input from frame `first` on
-    first = done = 0  # `done`: input frames already turned into output
-    for piece in _file_blocks(path, header, 0, header.frames, max(frames, margin)):
-        held = np.concatenate([held, piece], axis=1)
-        end = first + held.shape[1]
-        last = end == header.frames
-        stop = end if last else (end - margin) // down * down
-        if stop <= done:
+    down, _ = _ratio(header.rate, rate)
+    yield from resample_blocks(
+        _file_blocks(path, header, 0, header.frames, math.ceil(frames / down) * down), header.rate, rate
+    )
+
+
+def resample_blocks(blocks: Iterable[Any], source: int, target: int) -> Iterator[Any]:
+    """Resample block by block; the pieces joined equal `resample` of the joined blocks up to rounding.
+
+    Each piece is filtered together with the input that its filter reaches, so there are no seams.
+
+    Args:
+        blocks: arrays or tensors (channels, frames), one after another in time.
+        source, target: rates in Hz.
+    """
+    if source == target:
+        yield from blocks
+        return
+    import torch
+
+    down, up = _ratio(source, target)
+    # Input samples to either side: 6 zero crossings in torchaudio, 10 in scipy.
+    margin = math.ceil((10 * down / min(down, up) + down) / down) * down
+    held: Any = None
+    begin = 0  # samples of `held` that are there for the filter only
+    for block in blocks:
+        join = torch.cat if isinstance(block, torch.Tensor) else np.concatenate
+        held = block if held is None else join([held, block], 1)
+        stop = (held.shape[1] - margin) // down * down
+        if stop - begin < max(down, margin):  # wait until the useful part is worth the context around it
             continue
-        output = resample(held, header.rate, rate)
-        begin = (done - first) // down * up
-        yield output[:, begin:] if last else output[:, begin : (stop - first) // down * up]
-        done = stop
-        keep = max(first, done - margin)
-        held, first = held[:, keep - first :], keep
+        yield resample(held[:, : stop + margin], source, target)[:, begin // down * up : stop // down * up]
+        keep = max(0, stop - margin)
+        held, begin = held[:, keep:], stop - keep
+    if held is not None:
+        yield resample(held, source, target)[:, begin // down * up :]
 
 
 def write(path: str | Path, samples: Any, rate: int, *, subtype: str | None = None, overwrite: bool = False) -> None:

@@ -1,5 +1,6 @@
 """The published corpora of speech enhancement, made from the user's copies of what they consist of."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -49,7 +50,7 @@ def prepare_corpus(
         seed: of noises, levels and rooms.
         workers: processes; one per core by default.
         overwrite: replace a set made with other options.
-        quiet: no progress bar.
+        quiet: no progress bar and no summary.
 
     Returns:
         The manifest, as written to TARGET/manifest.json.
@@ -64,24 +65,41 @@ def prepare_corpus(
         folders[name] = Path(folder)
     settings: dict[str, Any] = {"set": corpus, "seed": seed}
     options: dict[str, Any] = {"workers": workers, "overwrite": overwrite, "quiet": quiet}
-    if corpus.startswith("wsj0"):
-        from ornstein_speech import reverb
-        from ornstein_speech import wsj0 as recipes
+    make = _wsj0 if corpus.startswith("wsj0") else partial(_ears, test_cuts=test_cuts)
+    manifest = make(corpus, Path(target), folders, settings, options)
+    if not quiet:
+        print(f"{len(manifest['files'])} pairs in {target}")
+    return manifest
 
-        jobs = recipes.wsj0_jobs(folders["wsj0"], seed)
-        if corpus == "wsj0-reverb":
-            room = reverb.ReverbRecipe(recipes.RATE, strict=True)
-            return make_pairs(target, settings, jobs, room, folders=reverb.FOLDERS, **options)
-        noise = recipes.NoiseRecipe(recipes.chime3_noises(folders["chime3"]), folders["chime3"])
-        return make_pairs(target, settings | {"snr_db": list(noise.snr)}, jobs, noise, **options)
 
-    from ornstein_speech import ears as ears_recipes
-    from ornstein_speech import reverb
+def _wsj0(
+    corpus: str, target: Path, folders: dict[str, Path], settings: dict[str, Any], options: dict[str, Any]
+) -> dict[str, Any]:
+    from ornstein_speech import reverb, wsj0
 
-    jobs = ears_recipes.ears_jobs(folders["ears"], seed, test_cuts)
+    jobs = wsj0.wsj0_jobs(folders["wsj0"], settings["seed"])
+    if corpus == "wsj0-reverb":
+        room = reverb.ReverbRecipe(wsj0.RATE, strict=True)
+        return make_pairs(target, settings, jobs, room, folders=reverb.FOLDERS, **options)
+    noise = wsj0.NoiseRecipe(wsj0.chime3_noises(folders["chime3"]), folders["chime3"])
+    return make_pairs(target, settings, jobs, noise, **options)
+
+
+def _ears(
+    corpus: str,
+    target: Path,
+    folders: dict[str, Path],
+    settings: dict[str, Any],
+    options: dict[str, Any],
+    test_cuts: Path | None,
+) -> dict[str, Any]:
+    from ornstein_speech import ears, reverb
+
     settings["test_cuts"] = test_cuts is not None
+    jobs = ears.ears_jobs(folders["ears"], settings["seed"], test_cuts)
     if corpus == "ears-wham":
-        mix = ears_recipes.WhamRecipe(ears_recipes.wham_noises(folders["wham"]), folders["wham"])
-        return make_pairs(target, settings, jobs, mix, **options)
-    rooms = ears_recipes.ResponseRecipe(ears_recipes.responses(folders["rirs"], seed), folders["rirs"])
-    return make_pairs(target, settings, jobs, rooms, folders=reverb.FOLDERS, **options)
+        noise = ears.WhamRecipe(ears.wham_noises(folders["wham"]), folders["wham"])
+        return make_pairs(target, settings, jobs, noise, **options)
+    responses = ears.responses(folders["rirs"], settings["seed"])
+    room = ears.ResponseRecipe(responses, folders["rirs"])
+    return make_pairs(target, settings, jobs, room, folders=reverb.FOLDERS, **options)

@@ -43,21 +43,18 @@ RAMP = 0.01
 LONGEST_T60 = 2.0
 """In seconds: longer impulse responses are drawn again."""
 
-EARS_TREE = """
-    EARS/p001/*.wav ... EARS/p107/*.wav    48 kHz"""
-WHAM_TREE = """
-    WHAM/high_res_metadata.csv             with the columns Filename and WHAM! Split
-    WHAM/audio/*.wav                       48 kHz"""
+EARS_TREE = "EARS/p001/*.wav to EARS/p107/*.wav at 48 kHz"
+WHAM_TREE = "WHAM/high_res_metadata.csv with columns Filename and WHAM! Split, and WHAM/audio/*.wav at 48 kHz"
 RESPONSES = {
     "train": ("ARNI", "DetmoldSRIR", "Palimpsest", "BRUDEX", "dEchorate"),
     "valid": ("AIR",),
     "test": ("ACE-Challenge",),
 }
-RESPONSES_TREE = """
-    RIRS/{ARNI,DetmoldSRIR,Palimpsest,BRUDEX,dEchorate}/**/*.wav    training
-    RIRS/AIR/**/*.wav                                               validation
-    RIRS/ACE-Challenge/**/*RIR.wav                                  test
-(or RIRS/train, RIRS/valid and RIRS/test with your own; .mat and .sofa have to be converted to WAV)"""
+RESPONSES_TREE = (
+    "RIRS/{ARNI,DetmoldSRIR,Palimpsest,BRUDEX,dEchorate}/**/*.wav for training, RIRS/AIR/**/*.wav for validation, "
+    "RIRS/ACE-Challenge/**/*RIR.wav for test, or RIRS/{train,valid,test}/**/*.wav of your own; .mat and .sofa have to "
+    "be converted to WAV"
+)
 _ARNI_LIMIT = 1000  # of 132037
 _ARNI_DAMAGED = "IR_numClosed_28_numComb_2743_mic_4_sweep_5.wav"
 
@@ -74,7 +71,7 @@ def ears_jobs(ears: Path, seed: int, test_cuts: Path | None = None) -> list[Job]
         UserError: speakers of a split are missing, or `test_cuts` is not such a file or names missing recordings.
     """
     if not ears.is_dir():
-        raise UserError(f"there is no folder {ears}; give your copy of EARS:{EARS_TREE}")
+        raise UserError(f"there is no folder {ears}; give your copy of EARS: {EARS_TREE}")
     cuts = _cuts(test_cuts) if test_cuts is not None else None
     jobs = []
     counts: dict[str, int] = {}
@@ -97,7 +94,7 @@ def ears_jobs(ears: Path, seed: int, test_cuts: Path | None = None) -> list[Job]
         raise UserError(f"{ears} lacks {len(cuts)} recordings of {test_cuts}: {', '.join(list(cuts)[:3])}")
     for split, speakers in (("train", "p001 to p099"), ("valid", " and ".join(VALID)), ("test", "p102 to p107")):
         if not any(job.split == split for job in jobs):
-            raise UserError(f"{ears} holds no recordings of {speakers}; expected:{EARS_TREE}")
+            raise UserError(f"{ears} holds no recordings of {speakers}; expected: {EARS_TREE}")
     return jobs
 
 
@@ -118,22 +115,22 @@ def wham_noises(wham: Path) -> dict[str, list[tuple[Path, int]]]:
     folder = wham / "high_res_wham" if (wham / "high_res_wham").is_dir() else wham
     metadata = folder / "high_res_metadata.csv"
     if not metadata.is_file():
-        raise UserError(f"there is no {metadata}; give your copy of the 48 kHz WHAM! noise:{WHAM_TREE}")
+        raise UserError(f"there is no {metadata}; give your copy of the 48 kHz WHAM! noise: {WHAM_TREE}")
     with metadata.open(newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     if not rows or not {"Filename", "WHAM! Split"} <= rows[0].keys():
-        raise UserError(f"{metadata} lacks the columns Filename and WHAM! Split; copy it again:{WHAM_TREE}")
+        raise UserError(f"{metadata} lacks the columns Filename and WHAM! Split; copy it again: {WHAM_TREE}")
     found: dict[str, list[tuple[Path, int]]] = {split: [] for split in SPLITS}
     for row in rows:
         path = folder / "audio" / row["Filename"]
         split = row["WHAM! Split"].strip().lower()
         if split in found:
             if not path.is_file():
-                raise UserError(f"{path} is missing, which {metadata} names; copy it again:{WHAM_TREE}")
+                raise UserError(f"{path} is missing, which {metadata} names; copy it again: {WHAM_TREE}")
             found[split].append((path, audio.info(path).frames))
     for split, noises in found.items():
         if not noises:
-            raise UserError(f"{metadata} names no recordings for {split}; expected:{WHAM_TREE}")
+            raise UserError(f"{metadata} names no recordings for {split}; expected: {WHAM_TREE}")
     return found
 
 
@@ -144,7 +141,7 @@ def responses(rirs: Path, seed: int) -> dict[str, list[Path]]:
         UserError: a split has none.
     """
     if not rirs.is_dir():
-        raise UserError(f"there is no folder {rirs}; give a folder with impulse responses:{RESPONSES_TREE}")
+        raise UserError(f"there is no folder {rirs}; give a folder with impulse responses: {RESPONSES_TREE}")
     found: dict[str, list[Path]] = {}
     for split, sets in RESPONSES.items():
         files: list[Path] = audio.find(rirs / split) if (rirs / split).is_dir() else []
@@ -159,7 +156,7 @@ def responses(rirs: Path, seed: int) -> dict[str, list[Path]]:
                 own = sorted(own, key=lambda path: _hash(seed, path.relative_to(rirs)))[:_ARNI_LIMIT]
             files += own
         if not files:
-            raise UserError(f"{rirs} holds no impulse responses for {split}; expected:{RESPONSES_TREE}")
+            raise UserError(f"{rirs} holds no impulse responses for {split}; expected: {RESPONSES_TREE}")
         found[split] = sorted(files)
     return found
 

@@ -9,6 +9,7 @@ import json
 import math
 import multiprocessing
 import os
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -212,6 +213,7 @@ _worker: dict[str, Callable[[Job], dict[str, Any] | str]] = {}  # of this proces
 def _begin(make: Callable[[Job], dict[str, Any] | str]) -> None:
     import torch
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the run through the parent, after the pairs in work
     torch.set_num_threads(1)
     os.environ["PRA_NUM_THREADS"] = "1"  # read when pyroomacoustics is imported
     _worker["make"] = make

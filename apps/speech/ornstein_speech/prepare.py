@@ -47,7 +47,7 @@ def prepare(
             Unseen voices are FLAC in both.
         minutes: at most so many minutes per voice; by default all there is. 15, with 7 of noise, make 42 MB.
         noise_minutes: at most so many minutes of babble talkers and of music each.
-        quiet: no progress bar.
+        quiet: no progress bar and no summary.
 
     Returns:
         The manifest, as written to TARGET/manifest.json.
@@ -90,7 +90,10 @@ def prepare(
         "minutes_made": _minutes(entries),
         "files": dict(sorted(entries.items())),
     }
-    return close_folder(target, manifest)
+    close_folder(target, manifest)
+    if not quiet:
+        print(f"{len(entries)} files in {target}")
+    return manifest
 
 
 def _make(clip: Clip, target: Path, form: Form) -> tuple[str, dict[str, Any]]:

@@ -19,7 +19,7 @@ def resample(source: Path, target: Path, rate: int = 16000, overwrite: bool = Fa
         target: new folder.
         rate: in Hz.
         overwrite: replace existing files; without it they are kept, so that an interrupted run can go on.
-        quiet: no progress bar.
+        quiet: no progress bar and no summary.
 
     Raises:
         UserError: no sound files, or some could not be copied; the others are there.
@@ -49,6 +49,8 @@ def resample(source: Path, target: Path, rate: int = 16000, overwrite: bool = Fa
             + "; ".join(failures[:3])
             + ("; ..." if len(failures) > 3 else "")
         )
+    if not quiet:
+        print(f"{len(goals)} files in {target}")
     return len(goals)
 
 

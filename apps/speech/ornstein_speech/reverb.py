@@ -86,7 +86,7 @@ def prepare_reverb(
         seed: of rooms and pauses.
         workers: processes; one per core by default.
         overwrite: replace a set made with other options.
-        quiet: no progress bar.
+        quiet: no progress bar and no summary.
 
     Returns:
         The manifest, as written to TARGET/manifest.json.
@@ -100,7 +100,7 @@ def prepare_reverb(
             facts = {"speech": [path.relative_to(speech).as_posix() for path in group]}
             jobs.append(Job(split, name, job_seed(seed, f"{split}/{name}"), tuple(group), facts))
     settings = {"set": "reverb", "seed": seed, "rate": rate, "seconds": seconds, "t60": list(t60)}
-    return make_pairs(
+    manifest = make_pairs(
         target,
         settings,
         jobs,
@@ -110,6 +110,9 @@ def prepare_reverb(
         overwrite=overwrite,
         quiet=quiet,
     )
+    if not quiet:
+        print(f"{len(manifest['files'])} pairs in {target}")
+    return manifest
 
 
 def split_files(folder: Path) -> list[tuple[str, Path, list[Path]]]:

@@ -1,4 +1,4 @@
-"""Signals of any length in bounded memory: overlapping chunks with one noise field, and resampling by blocks.
+"""Signals of any length in bounded memory: overlapping chunks with one noise field.
 
 Blocks are tensors (C, n) of C channels, one after another in time; how they are cut does not change any result.
 """
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ornstein_speech.audio import resample
+from ornstein_speech.audio import resample_blocks as resample_blocks  # signals of any length need it too
 
 Process = Callable[[Tensor, Sequence[int]], Tensor]
 """Turns chunks (N, C, n), which begin at the given frames of the signal, into chunks of the same shape."""
@@ -227,34 +227,6 @@ class NoiseField:
         ]
         skip = first % NOISE_BLOCK
         return np.concatenate(blocks)[skip : skip + frames]
-
-
-def resample_blocks(blocks: Iterable[Tensor], source: int, target: int) -> Iterator[Tensor]:
-    """Resample block by block; the pieces joined equal `audio.resample` of the joined blocks up to rounding.
-
-    Each piece is filtered together with the input that its filter reaches, so there are no seams.
-    """
-    if source == target:
-        yield from blocks
-        return
-    common = math.gcd(source, target)
-    down, up = source // common, target // common
-    reach = (
-        10 * down / min(down, up) + down
-    )  # input samples to either side: 6 zero crossings in torchaudio, 10 in scipy
-    margin = math.ceil(reach / down) * down
-    held: Tensor | None = None
-    begin = 0  # samples of `held` that are there for the filter only
-    for block in blocks:
-        held = block if held is None else torch.cat([held, block], dim=1)
-        stop = (held.shape[1] - margin) // down * down
-        if stop - begin < max(down, margin):  # wait until the useful part is worth the context around it
-            continue
-        yield resample(held[:, : stop + margin], source, target)[:, begin // down * up : stop // down * up]
-        keep = max(0, stop - margin)
-        held, begin = held[:, keep:], stop - keep
-    if held is not None:
-        yield resample(held, source, target)[:, begin // down * up :]
 
 
 class _Window:

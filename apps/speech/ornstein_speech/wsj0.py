@@ -14,14 +14,10 @@ PARTS = {"train": "si_tr_s", "valid": "si_dt_05", "test": "si_et_05"}
 SNR = (0.0, 20.0)
 """Range in dB."""
 
-WSJ0_TREE = """
-    WSJ0/.../si_tr_s/SPEAKER/*.wav     training
-    WSJ0/.../si_dt_05/SPEAKER/*.wav    validation
-    WSJ0/.../si_et_05/SPEAKER/*.wav    test"""
-CHIME3_TREE = """
-    CHIME3/.../backgrounds/*.CH1.wav   recordings of noise, channel 1"""
+WSJ0_TREE = "WSJ0/**/{si_tr_s,si_dt_05,si_et_05}/SPEAKER/*.wav for training, validation and test"
+CHIME3_TREE = "CHIME3/**/backgrounds/*.CH1.wav, noise recorded by channel 1"
 _SPHERE = (
-    "it is compressed NIST SPHERE, as on the discs; convert the set once with sph2pipe of the LDC: "
+    "it is compressed NIST SPHERE, as on the discs; convert them all with sph2pipe of the LDC: "
     "find WSJ0 -name '*.wv1' -exec sh -c 'sph2pipe -f wav \"$1\" \"${1%.wv1}.wav\"' _ {} \\;"
 )
 
@@ -42,7 +38,7 @@ def wsj0_jobs(wsj0: Path, seed: int) -> list[Job]:
                 if suffix in (".wav", ".flac") or (suffix == ".wv1" and path.stem.lower() not in found):
                     found[path.stem.lower()] = path
         if not found:
-            raise UserError(f"{wsj0} holds no recordings in {part}; expected:{WSJ0_TREE}")
+            raise UserError(f"{wsj0} holds no recordings in {part}; expected: {WSJ0_TREE}")
         _refuse_compressed(next(iter(found.values())))
         for stem, path in sorted(found.items()):
             facts = {"speech": path.relative_to(wsj0).as_posix()}
@@ -59,7 +55,7 @@ def chime3_noises(chime3: Path) -> list[Path]:
     folder = _folder(chime3, "CHIME3", CHIME3_TREE)
     found = sorted(path for path in folder.rglob("backgrounds/*") if path.name.upper().endswith("CH1.WAV"))
     if not found:
-        raise UserError(f"{chime3} holds no background noise; expected:{CHIME3_TREE}")
+        raise UserError(f"{chime3} holds no background noise; expected: {CHIME3_TREE}")
     return found
 
 
@@ -96,7 +92,7 @@ class NoiseRecipe:
 
 def _folder(folder: Path, name: str, tree: str) -> Path:
     if not folder.is_dir():
-        raise UserError(f"there is no folder {folder}; give your copy of {name}:{tree}")
+        raise UserError(f"there is no folder {folder}; give your copy of {name}: {tree}")
     return folder
 
 

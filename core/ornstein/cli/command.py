@@ -138,7 +138,8 @@ def _overview() -> str:
 
 def _app_page(app: App) -> str:
     lines = [f"usage: ornstein {app.name} VERB [options]", "", app.summary, ""]
-    lines += [f"  {name:12}{summary}" for name, summary in _verbs(app).items()]
+    width = max(12, *(len(name) + 2 for name in _verbs(app)))
+    lines += [f"  {name:{width}}{summary}" for name, summary in _verbs(app).items()]
     return "\n".join([*lines, "", f"ornstein {app.name} VERB --help    the options of a verb"])
 
 

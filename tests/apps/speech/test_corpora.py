@@ -124,17 +124,17 @@ def test_what_is_missing_is_said(parts: Path, tmp_path: Path) -> None:
     out, chime3 = tmp_path / "out", parts / "chime3"
     with pytest.raises(UserError, match="made of --wsj0 and --chime3; --chime3 is missing"):
         prepare_corpus("wsj0-chime3", out, wsj0=parts / "wsj0")
-    with pytest.raises(UserError, match=r"no folder .*nowhere(?s:.*)si_tr_s/SPEAKER"):
+    with pytest.raises(UserError, match=r"no folder .*nowhere.*si_tr_s,si_dt_05"):
         prepare_corpus("wsj0-chime3", out, wsj0=tmp_path / "nowhere", chime3=chime3)
-    with pytest.raises(UserError, match=r"no recordings in si_tr_s; expected:(?s:.*)si_et_05"):
+    with pytest.raises(UserError, match=r"no recordings in si_tr_s; expected:.*si_et_05"):
         prepare_corpus("wsj0-chime3", out, wsj0=parts / "chime3", chime3=chime3)
-    with pytest.raises(UserError, match=r"no background noise; expected:(?s:.*)backgrounds"):
+    with pytest.raises(UserError, match=r"no background noise; expected:.*backgrounds"):
         prepare_corpus("wsj0-chime3", out, wsj0=parts / "wsj0", chime3=parts / "wsj0")
-    with pytest.raises(UserError, match=r"high_res_metadata\.csv(?s:.*)WHAM! Split"):
+    with pytest.raises(UserError, match=r"high_res_metadata\.csv.*WHAM! Split"):
         prepare_corpus("ears-wham", out, ears=parts / "ears", wham=parts / "rirs")
-    with pytest.raises(UserError, match=r"no impulse responses for train(?s:.*)ARNI"):
+    with pytest.raises(UserError, match=r"no impulse responses for train.*ARNI"):
         prepare_corpus("ears-reverb", out, ears=parts / "ears", rirs=parts / "wham")
-    with pytest.raises(UserError, match=r"no recordings of p001 to p099; expected:(?s:.*)EARS/p001"):
+    with pytest.raises(UserError, match=r"no recordings of p001 to p099; expected:.*EARS/p001"):
         prepare_corpus("ears-wham", out, ears=parts / "rirs", wham=parts / "wham")
     with pytest.raises(UserError, match="use one of wsj0-chime3"):
         prepare_corpus("timit", out)  # type: ignore[arg-type]
