@@ -19,6 +19,8 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from ornstein.errors import UserError
+
 
 class FSDP2(ModelParallelStrategy):
     """Lightning's ModelParallelStrategy with all processes in one data-parallel group; on the command line `fsdp2`.
@@ -42,7 +44,13 @@ class FSDP2(ModelParallelStrategy):
         )
 
     def setup_environment(self) -> None:
-        """Start the process group and the mesh; Lightning's `auto` would split tensors within a machine instead."""
+        """Start the process group and the mesh; Lightning's `auto` would split tensors within a machine instead.
+
+        Raises:
+            UserError: the precision is 16-mixed, whose gradient scaler does not know split gradients.
+        """
+        if self.precision_plugin.precision == "16-mixed":
+            raise UserError("fsdp2 cannot train in 16-mixed; use --trainer.precision bf16-mixed")
         self._data_parallel_size = self.num_nodes * self.num_processes
         super().setup_environment()
 

@@ -23,7 +23,7 @@ from ornstein.training.fsdp import shard
 from ornstein.training.resume import begin_next_epoch
 from ornstein.training.schedule import Schedule
 from ornstein.training.seeds import derive_seed
-from ornstein.training.signals import StopTogether
+from ornstein.training.signals import Signals
 
 Batch = dict[str, Any]
 
@@ -140,8 +140,8 @@ class Task(LightningModule):
             shard(self.denoiser.network, self.device_mesh["data_parallel"])
 
     def on_fit_start(self) -> None:
-        if self.trainer.world_size > 1:
-            StopTogether(self.trainer, every=10).install()
+        self._signals = Signals(self.trainer)
+        self._signals.install()
 
     def on_train_start(self) -> None:
         self._settings_win()
@@ -158,6 +158,10 @@ class Task(LightningModule):
         elif self.log_grad_norm:
             gradients = [weight.grad for weight in self.parameters() if weight.grad is not None]
             self.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        if not self.trainer.fit_loop._should_accumulate():
+            self._signals.compare()
 
     def on_validation_start(self) -> None:
         self._guard.check(self.trainer.strategy)

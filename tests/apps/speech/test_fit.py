@@ -61,7 +61,8 @@ def one_thread() -> Iterator[None]:
 def shell(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
     """Run `ornstein speech fit WORDS` in `folder` as a process of one thread."""
     (folder / "speech_test_callbacks.py").write_text(CALLBACKS)
-    environment = os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "ornstein", "speech", "fit", *words]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=folder, env=environment)
 

@@ -36,7 +36,8 @@ def shell(fake_app: Path) -> Callable[..., "subprocess.CompletedProcess[str]"]:
     """Run `python WORDS...` in the empty folder, as a separate process that knows the test app."""
 
     def run(*words: str) -> "subprocess.CompletedProcess[str]":
-        path = os.pathsep.join([str(fake_app.parent / "site"), str(PACKAGES)])
+        inherited = filter(None, [os.environ.get("PYTHONPATH")])
+        path = os.pathsep.join([str(fake_app.parent / "site"), str(PACKAGES), *inherited])
         return subprocess.run(
             [sys.executable, *words], capture_output=True, text=True, timeout=300, env=os.environ | {"PYTHONPATH": path}
         )

@@ -3,16 +3,21 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.plugins import MixedPrecision
+from lightning.pytorch.strategies import FSDPStrategy
 from tiny_distributed import Plain, Recorded, run, validate
 from tiny_training import make_task
 from torch import nn
 
+from ornstein.errors import UserError
 from ornstein.networks.ncsnpp import NCSNpp
-from ornstein.training.fsdp import _blocks
+from ornstein.training.ema import EMA
+from ornstein.training.fsdp import FSDP2, _blocks
 
 PROGRAM = Path(__file__).parent / "tiny_distributed.py"
 CLOSE: dict[str, Any] = {"rtol": 1e-5, "atol": 1e-6}
@@ -157,6 +162,19 @@ def test_blocks_are_the_outermost_large_ones() -> None:
     assert min(sizes) >= 1000
     nested = nn.ModuleList([nn.ModuleList([nn.Linear(2, 2), nn.Linear(9, 9)]), nn.Sequential(nn.Linear(9, 9))])
     assert _blocks(nn.Sequential(nested), 50) == [nested[0][1], nested[1]]
+
+
+def test_half_precision_with_a_scaler_is_refused() -> None:
+    strategy = FSDP2()
+    strategy.precision_plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))
+    with pytest.raises(UserError, match="bf16-mixed"):
+        strategy.setup_environment()
+
+
+def test_averages_refuse_the_strategy_that_flattens_weights() -> None:
+    trainer = SimpleNamespace(strategy=FSDPStrategy())
+    with pytest.raises(UserError, match="fsdp2"):
+        EMA().on_fit_start(trainer, make_task(Recorded))  # type: ignore[arg-type]
 
 
 def test_nothing_is_split_without_a_mesh() -> None:
