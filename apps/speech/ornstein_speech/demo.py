@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from ornstein.errors import UserError
 from ornstein.files import check_target
+from ornstein_speech.solvers import SamplerName
 
 METRICS = ("pesq", "estoi", "si_sdr")
 
@@ -16,9 +16,10 @@ def demo(
     data: Path | None = None,
     checkpoint: Path | None = None,
     steps: int | None = None,
-    sampler: Literal["sde", "ode", "2m", "heun", "pc"] | None = None,
+    sampler: SamplerName | None = None,
     device: str = "auto",
     overwrite: bool = False,
+    quiet: bool = False,
 ) -> Path:
     """Enhance the recordings that come with the project, print scores, and write a page to listen to.
 
@@ -30,6 +31,7 @@ def demo(
         sampler: See `enhance`. Default: stored in the checkpoint.
         device: auto, cpu, cuda or cuda:N.
         overwrite: Replace the page of an earlier run.
+        quiet: Write the page only and print nothing.
 
     Returns:
         The page.
@@ -38,13 +40,17 @@ def demo(
         UserError: the recordings are not found, or the page cannot be written.
     """
     from ornstein_speech.enhance import Enhancer
-    from ornstein_speech.evaluate import RATE, caption, held_out, machine, timed
+    from ornstein_speech.evaluate import held_out
+    from ornstein_speech.hardware import machine
     from ornstein_speech.metrics import NAMES, interval, score
     from ornstein_speech.report import Clip, Page, text_table
+    from ornstein_speech.results import caption
+    from ornstein_speech.scoring import timed
 
     target = check_target(Path(output) / "index.html", overwrite)
-    items = held_out(recordings() if data is None else Path(data))
     enhancer = Enhancer(checkpoint, steps=steps, sampler=sampler, device=device)
+    rate = enhancer.sample_rate
+    items = held_out(recordings() if data is None else Path(data), rate=rate)
     page = Page("Noisy speech, enhanced")
     header = ["", *(f"{NAMES[metric]} {when}" for metric in METRICS for when in ("before", "after"))]
     rows: list[list[str]] = []
@@ -54,26 +60,25 @@ def demo(
     for index in range(len(items)):  # type: ignore[arg-type]
         item = items[index]
         clean, noisy = item["clean"][0].numpy(), item["noisy"][0].numpy()
-        estimate, rtf = timed(enhancer, noisy, 0)
-        before, after = score(clean, noisy, noisy, RATE), score(clean, noisy, estimate, RATE)
+        estimate, rtf = timed(enhancer, noisy, rate, 0)
+        before, after = score(clean, noisy, noisy, rate), score(clean, noisy, estimate, rate)
         values.append([scores[metric] for metric in METRICS for scores in (before, after)])
         rows.append([item["name"], *(f"{value:.2f}" for value in values[-1])])
-        duration = len(noisy) / RATE
+        duration = len(noisy) / rate
         seconds.append((rtf * duration, duration))
         sounds = [
-            Clip("noisy", noisy, RATE, caption(before)),
-            Clip("enhanced", estimate, RATE, caption(after)),
-            Clip("clean", clean, RATE),
+            Clip("noisy", noisy, rate, caption(before)),
+            Clip("enhanced", estimate, rate, caption(after)),
+            Clip("clean", clean, rate),
         ]
         clips.append((item["name"], sounds))
-        if index == 0:
-            print(text_table(header, rows))
-        else:
-            print(text_table(header, rows).splitlines()[-1])
+        if not quiet:
+            print(*text_table(header, rows).splitlines()[0 if index == 0 else -1 :], sep="\n")
     rows.append(["mean", *(f"{interval(column).mean:.2f}" for column in zip(*values, strict=True))])
-    speed = f"computing took {_speed(seconds):.2g} times the duration of the sound ({machine(enhancer)})"
+    speed = f"computing took {_speed(seconds):.2g} times the duration of the sound ({machine(enhancer.device)})"
     note = f"network calls per chunk: {enhancer.evaluations}; {speed}"
-    print(text_table(header, rows).splitlines()[-1], note, target, sep="\n")
+    if not quiet:
+        print(text_table(header, rows).splitlines()[-1], note, target, sep="\n")
     page.table(header, rows)
     page.text(note)
     for name, sounds in clips:

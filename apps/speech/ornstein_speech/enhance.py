@@ -1,16 +1,17 @@
 """Clean recordings: from files to files, or tensors to tensors."""
 
 import contextlib
-import dataclasses
+import copy
 import math
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from ornstein.errors import UserError
 from ornstein.files import check_target
+from ornstein_speech.solvers import GridName, SamplerName
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,15 +20,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ornstein.acceleration import Acceleration
-    from ornstein.process.affine import Process
-    from ornstein.samplers.base import Sampler
 
 SHIPPED = Path(__file__).parent / "weights" / "prompts-16k.safetensors"
 """The weights used unless a checkpoint is given."""
 
 WRITABLE = (".wav", ".flac", ".ogg", ".mp3")
 
-SamplerName = Literal["sde", "ode", "2m", "heun", "pc"]
 PrecisionName = Literal["auto", "float32", "bfloat16", "float16"]
 
 BLOCK_SECONDS = 10
@@ -63,8 +61,8 @@ def enhance(
             .flac, .ogg or .mp3; in folders every file keeps its own, where it can be written (else .wav).
         checkpoint: Weights to use: a .safetensors file of this project. Default: the shipped ones.
         steps: Steps of the sampler; fewer are faster. Default: stored in the checkpoint.
-        sampler: How to step: sde, ode (deterministic), 2m or heun (second order), pc (predictor-corrector). Default:
-            stored in the checkpoint.
+        sampler: How to step: sde, ode (deterministic), 2m or heun (second order), pc (predictor-corrector), published
+            (the bridge sampler of SGMSE+). Default: stored in the checkpoint.
         device: auto, cpu, cuda or cuda:N.
         seed: Of the random draws; the same seed gives the same result, whatever else is in the folder.
         batch: Chunks of 4 s that go through the network at once. Default: 4 on a GPU, 1 on a CPU.
@@ -119,7 +117,8 @@ class Enhancer:
     """A loaded checkpoint, ready to clean waveforms: `enhancer(wave, rate)`.
 
     Attributes:
-        denoiser, representation, sampler: what the checkpoint holds, the sampler with the options given here.
+        denoiser, representation, stored_sampler: what the checkpoint holds.
+        sampler: the stored one with the options given here.
         info: what the checkpoint says about itself.
         device: where it runs.
         evaluations: network calls a chunk (NFE), None where the step size adapts.
@@ -135,16 +134,19 @@ class Enhancer:
         batch: int | None = None,
         precision: PrecisionName = "auto",
         compile: bool = False,
+        grid: GridName | None = None,
         chunk_frames: int = 512,
         overlap_frames: int = 64,
     ) -> None:
         """Load `checkpoint` (default: the shipped one); the options are those of `enhance`.
 
-        Chunks have `chunk_frames` STFT frames and overlap by at least `overlap_frames`.
+        `grid` spreads the steps over time in another way than the sampler's own. Chunks have `chunk_frames` STFT frames
+        and overlap by at least `overlap_frames`.
         """
         from ornstein.acceleration import accelerate
         from ornstein.checkpoint import load
         from ornstein_speech.representation import CompressedSpectrogram
+        from ornstein_speech.solvers import choose, starts_from_noise
 
         if batch is not None and batch < 1:
             raise UserError(f"--batch {batch} must be at least 1")
@@ -160,10 +162,9 @@ class Enhancer:
         self.batch = batch or (1 if self.device.type == "cpu" else 4)
         self.denoiser = accelerate(loaded.denoiser.to(self.device), self._acceleration(precision, compile))
         self.representation = loaded.representation
-        self.sampler = _sampler(loaded.sampler, sampler, steps)
-        self.from_noise = float(_spread_at_start(self.denoiser.process)) > NO_SPREAD
-        if sampler == "pc" and not self.from_noise:
-            raise UserError(f"{path} is a bridge, which has no score at its start; use --sampler sde or ode, not pc")
+        self.stored_sampler = loaded.sampler
+        self.sampler = choose(loaded.sampler, self.denoiser.process, sampler, steps, grid)
+        self.from_noise = starts_from_noise(self.denoiser.process)
         self.info = loaded.info
         self.chunk_frames = chunk_frames
         self.overlap_frames = overlap_frames
@@ -180,6 +181,18 @@ class Enhancer:
             graphs=0 if on_cpu else 16,
             batches=() if on_cpu else tuple(2**i for i in range(self.batch.bit_length() + 1)),
         )
+
+    def having(
+        self, *, steps: int | None = None, sampler: SamplerName | None = None, grid: GridName | None = None
+    ) -> "Enhancer":
+        """The same network with another sampler; the options are those of the constructor."""
+        from ornstein_speech.solvers import choose
+
+        if self.stored_sampler is None and sampler is None:
+            raise UserError("the checkpoint names no sampler; choose one with --sampler")
+        other = copy.copy(self)
+        other.sampler = choose(self.stored_sampler, self.denoiser.process, sampler, steps, grid)
+        return other
 
     @property
     def sample_rate(self) -> int:
@@ -334,16 +347,6 @@ def _waveform(wave: "Tensor | npt.NDArray[np.number]") -> "Tensor":
     return signal
 
 
-NO_SPREAD = 1e-3
-"""A bridge starts at y itself; the eps of the published ones gives a spread of 1e-4 there, which they do not draw."""
-
-
-def _spread_at_start(process: "Process") -> "Tensor":
-    import torch
-
-    return process.coefficients(torch.tensor(process.T, dtype=torch.float64)).s
-
-
 def _enhance_file(
     enhancer: Enhancer,
     source: Path,
@@ -467,39 +470,6 @@ def _device(name: "str | torch.device") -> "torch.device":
     elif device.type != "cpu":
         raise UserError(f"device {name!r} is not supported; use auto, cpu, cuda or cuda:N")
     return device
-
-
-def _sampler(stored: "Sampler | None", name: SamplerName | None, steps: int | None) -> "Sampler":
-    """The stored sampler with what the user changed; one asked for by name keeps the stored steps and grid.
-
-    pc keeps all of a stored predictor-corrector.
-    """
-    from ornstein.samplers.ancestral import Ancestral
-    from ornstein.samplers.ode_solvers import DPMSolverPP2M, Heun
-    from ornstein.samplers.predictor_corrector import PredictorCorrector
-
-    if steps is not None and steps < 1:
-        raise UserError(f"--steps {steps} must be at least 1")
-    kept: dict[str, Any] = {} if stored is None else {"steps": stored.steps, "grid": stored.grid}
-    chosen: Any = stored
-    match name:
-        case "sde":
-            chosen = Ancestral(**kept, eta=1.0)
-        case "ode":
-            chosen = Ancestral(**kept, eta=0.0)
-        case "2m":
-            chosen = DPMSolverPP2M(**kept)
-        case "heun":
-            chosen = Heun(**kept)
-        case "pc" if not isinstance(stored, PredictorCorrector):
-            # Its default grid ends where the score is still defined.
-            chosen = PredictorCorrector(**{key: value for key, value in kept.items() if key == "steps"})
-    if steps is not None:
-        if getattr(chosen.grid, "times", None) is not None:
-            raise UserError("this checkpoint fixes the times of its steps; leave --steps out or choose a --sampler")
-        chosen = dataclasses.replace(chosen, steps=steps)
-    sampler: Sampler = chosen
-    return sampler
 
 
 class _Progress:

@@ -53,8 +53,7 @@ def pesq_wb(clean: Signal, estimate: Signal, rate: int = PESQ_RATE) -> float:
     silence, no utterance found, less than a quarter of a second, or values that are not finite.
     """
     x, xh = _pair(clean, estimate)
-    if rate != PESQ_RATE:
-        x, xh = _resample(x, rate, PESQ_RATE), _resample(xh, rate, PESQ_RATE)
+    x, xh = resampled(x, rate, PESQ_RATE), resampled(xh, rate, PESQ_RATE)
     parts = max(1, math.ceil(len(x) / (PESQ_LONGEST * PESQ_RATE)))
     scores = [_pesq(*part) for part in zip(np.array_split(x, parts), np.array_split(xh, parts), strict=True)]
     return _nanmean(scores)
@@ -185,8 +184,11 @@ def _nanmean(values: list[float]) -> float:
     return sum(kept) / len(kept) if kept else math.nan
 
 
-def _resample(signal: Array, rate: int, to: int) -> Array:
+def resampled(signal: Array, rate: int, to: int) -> Array:
+    """`signal` at the rate `to` Hz, by a polyphase filter."""
     from scipy.signal import resample_poly
 
+    if rate == to:
+        return signal
     common = math.gcd(rate, to)
     return np.asarray(resample_poly(signal, to // common, rate // common))

@@ -57,6 +57,10 @@ class Page:
         lines = ["<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows]
         self.parts.append(f"<table><tr>{cells}</tr>{''.join(lines)}</table>")
 
+    def image(self, what: str, png: bytes) -> None:
+        """A picture; `what` says in words what it shows."""
+        self.parts.append(f'<img alt="{html.escape(what)}" src="{_uri("image/png", png)}">')
+
     def clips(self, clips: Sequence[Clip]) -> None:
         """Players with spectrograms side by side, all on the level of the loudest clip."""
         loudest = max((float(np.abs(clip.samples).max(initial=0.0)) for clip in clips), default=0.0)

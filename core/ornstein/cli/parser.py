@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from jsonargparse import ActionYesNo, ArgumentParser, Namespace, auto_cli
 
+from ornstein.cli.words import item_type, join_lists
 from ornstein.errors import UserError
 
 
@@ -45,7 +46,7 @@ class VerbParser(StrictParser):
                 kwargs["required"] = True
             args = ("-o", "--output")
         hint = getattr(kwargs.get("action"), "_typehint", None)
-        if hint is not None and not args[0].startswith("-") and (item := _item(hint)) is not None:
+        if hint is not None and not args[0].startswith("-") and (item := item_type(hint)) is not None:
             del kwargs["action"]
             kwargs |= {"type": item, "nargs": "+"}
             if item in typing.get_args(hint):
@@ -70,15 +71,7 @@ def run_function(function: Callable[..., Any], words: list[str], prog: str) -> A
     Raises:
         UserError: the words do not fit the signature, or the function found a mistake of the user.
     """
-    return auto_cli(function, args=words, as_positional=True, parser_class=VerbParser, prog=prog)
-
-
-def _item(hint: Any) -> Any:
-    """The X of list[X] or of X | list[X], None for other annotations."""
-    for option in (hint, *typing.get_args(hint)):
-        if typing.get_origin(option) is list:
-            return typing.get_args(option)[0]
-    return None
+    return auto_cli(function, args=join_lists(function, words), as_positional=True, parser_class=VerbParser, prog=prog)
 
 
 def _readable(message: str) -> str:

@@ -1,8 +1,11 @@
 import csv
 import json
-import math
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,11 +18,12 @@ from ornstein.networks.ncsnpp import NCSNpp
 from ornstein.parameterization import X0
 from ornstein.process.bridge import SchroedingerBridge
 from ornstein.samplers.ancestral import Ancestral
-from ornstein_speech import audio, baselines
+from ornstein_speech import audio, baselines, scoring
 from ornstein_speech.demo import recordings
-from ornstein_speech.evaluate import FILES, Result, evaluate, held_out, summarize
-from ornstein_speech.report import Clip, Page, text_table
+from ornstein_speech.evaluate import FILES, evaluate, held_out
+from ornstein_speech.journal import FOLDER
 from ornstein_speech.representation import CompressedSpectrogram
+from ornstein_speech.results import Result
 
 
 @pytest.fixture(scope="module")
@@ -76,10 +80,15 @@ def test_evaluate(tiny: Path, pairs: Path, tmp_path: Path, workers: int, capsys:
         assert len(rows) == 15
         assert rows[-1]["pesq"] == "nan"
         assert summary["systems"]["log-MMSE"]["metrics"]["si_sdr"]["mean"] > noisy["metrics"]["si_sdr"]["mean"] + 2
+        assert "PESQ is not defined, and left out, for up to 1 files" in printed
+        assert noisy["by_noise"]["white"]["si_sdr"] == pytest.approx(noisy["metrics"]["si_sdr"]["mean"], abs=1e-6)
+    assert stored["version"] == 2
     assert stored["systems"]["model, NFE 2"]["nfe"] == 2
     assert rows[0]["snr_db"] == "0"
     page = (tmp_path / "report.html").read_text()
-    assert page.count("<audio") == 6
+    assert page.count("<audio") == (
+        12 if workers == 0 else 6
+    )  # the worst, the best; they are also the median and the first
     assert not re.search(r"(src|href)=\"(?!data:)", page)  # nothing from elsewhere
     with pytest.raises(UserError, match="--overwrite"):
         evaluate(pairs, checkpoint=tiny, output=tmp_path)
@@ -94,7 +103,7 @@ def test_steps_given_twice(tiny: Path, pairs: Path) -> None:
 def test_mixes_of_a_prepared_set(tiny: Path) -> None:
     items = held_out(recordings() / "tiny", mixes=4)
     assert len(items) == 4
-    assert Result(items[3]["name"], "noisy", {}, 0).snr == 15
+    assert Result(3, items[3]["name"], "noisy", {}, 0).snr == 15
 
 
 def test_missing_rnnoise_is_a_line(
@@ -115,29 +124,120 @@ def test_wrong_data(tiny: Path, tmp_path: Path) -> None:
         evaluate(tmp_path, checkpoint=tiny, limit=0)
 
 
-def test_summary_ignores_undefined_scores() -> None:
-    scores = {"pesq": 2.0, "estoi": 0.5, "si_sdr": 1.0, "si_sir": 1.0, "si_sar": 1.0}
-    results = [Result("a-5dB", "noisy", scores, 9.0), Result("b-5dB", "noisy", scores | {"pesq": math.nan}, 1.0)]
-    summary = summarize(results)
-    assert summary["files"] == 2
-    assert summary["systems"]["noisy"]["metrics"]["pesq"]["mean"] == 2
-    assert summary["systems"]["noisy"]["rtf"] == 1  # without the first, which warms up
-    assert summary["systems"]["noisy"]["by_snr"] == {"5": scores}
+def scores(folder: Path) -> list[dict[str, str]]:
+    """The lines of scores.csv without the speed, which is never the same."""
+    return [{k: v for k, v in row.items() if k != "rtf"} for row in csv.DictReader((folder / "scores.csv").open())]
 
 
-@pytest.mark.parametrize(
-    ("name", "snr"),
-    [("0-en-pink--5dB", -5), ("en_babble_2.5dB.flac", 2.5), ("p232_001.wav", None), ("10dB_x.wav", None)],
-)
-def test_snr_from_the_name(name: str, snr: float | None) -> None:
-    assert Result(name, "noisy", {}, 0).snr == snr
+class Interrupting:
+    """Stands for the enhancement; interrupts at one of the calls, like Ctrl-C."""
+
+    def __init__(self, at: int | None) -> None:
+        self.at, self.calls, self.real = at, 0, scoring.timed
+
+    def __call__(self, *args: Any) -> Any:
+        if self.calls == self.at:
+            raise KeyboardInterrupt
+        self.calls += 1
+        return self.real(*args)
 
 
-def test_page_escapes_and_takes_any_clip(tmp_path: Path) -> None:
-    page = Page("a < b")
-    page.clips([Clip("<script>", np.zeros(0), 16000), Clip("loud", 3 * np.ones(100), 8000)])
-    page.write(tmp_path / "page.html")
-    text = (tmp_path / "page.html").read_text()
-    assert "a &lt; b" in text
-    assert "<script>" not in text
-    assert text_table(["", "x"], [["long name", "1"]]) == "           x\nlong name  1"
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_interrupted_evaluation_goes_on(
+    tiny: Path, pairs: Path, tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"checkpoint": tiny, "steps": [1, 2], "baselines": False, "quiet": True, "limit": 2}
+    evaluate(pairs, output=tmp_path / "whole", workers=0, **options)
+    output = tmp_path / "parts"
+    timed = Interrupting(at=3)
+    monkeypatch.setattr(scoring, "timed", timed)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(pairs, output=output, workers=workers, **options)
+    assert [path.name for path in output.iterdir()] == [FOLDER]
+    journal = output / FOLDER / "scores-0.jsonl"
+    with journal.open("a") as file:
+        file.write('{"index": 1, "file"')  # cut off in the middle of a line
+    with pytest.raises(UserError, match="another seed"):
+        evaluate(pairs, output=output, workers=workers, seed=1, **options)
+    with pytest.raises(UserError, match="another systems"):
+        evaluate(pairs, output=output, workers=workers, **options | {"steps": 2})
+    timed.at, timed.calls = None, 0
+    evaluate(pairs, output=output, workers=workers, **options)
+    assert timed.calls == 1
+    assert scores(output) == scores(tmp_path / "whole")
+    assert (output / "report.html").read_text().count("<audio") == 2 * 4
+    assert sorted(path.name for path in output.iterdir()) == sorted(FILES)
+    evaluate(pairs, output=output, workers=0, overwrite=True, **options)
+    assert timed.calls == 1 + 4
+
+
+def test_two_processes_share_the_files(tiny: Path, pairs: Path, tmp_path: Path) -> None:
+    words = [str(pairs), "-o", str(tmp_path / "both"), "--checkpoint", str(tiny), "--quiet", "--no_baselines"]
+    command = [sys.executable, "-m", "ornstein", "speech", "evaluate", *words, "--workers", "0"]
+    started = [
+        subprocess.Popen(command, env=os.environ | {"RANK": str(rank), "WORLD_SIZE": "2"}, stderr=subprocess.PIPE)
+        for rank in (0, 1)
+    ]
+    for process in started:
+        assert process.communicate(timeout=120) == (None, b"")
+        assert process.returncode == 0
+    evaluate(pairs, output=tmp_path / "one", checkpoint=tiny, baselines=False, workers=0, quiet=True)
+    assert scores(tmp_path / "both") == scores(tmp_path / "one")
+    assert sorted(path.name for path in (tmp_path / "both").iterdir()) == sorted(FILES)
+
+
+def test_processes_that_share_need_a_folder(tiny: Path, pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="-o"):
+        evaluate(pairs, checkpoint=tiny)
+
+
+def test_many_systems(tiny: Path, pairs: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"limit": 1, "workers": 0, "baselines": False, "quiet": True}
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(tiny.read_bytes())
+    crossed = evaluate(pairs, checkpoint=[tiny, other], sampler=["2m", "sde"], steps=[1, 3], **options)
+    assert list(crossed["systems"])[1:4] == ["tiny, 2m, NFE 1", "tiny, 2m, NFE 3", "tiny, sde, NFE 1"]
+    assert len(crossed["systems"]) == 1 + 8
+    listed = evaluate(pairs, systems=[f"{tiny}:heun:3", f"{tiny}::5", f"{tiny}:2m:3:power"], **options)
+    assert list(listed["systems"]) == ["noisy", "model, heun, NFE 4", "model, stored, NFE 5", "model, 2m, power, NFE 3"]
+    assert listed["systems"]["model, 2m, power, NFE 3"]["settings"]["grid"]["class_path"].endswith("PowerGrid")
+    with pytest.raises(UserError, match="leave the other options out"):
+        evaluate(pairs, systems=[f"{tiny}:2m"], steps=[1], **options)
+
+
+def test_other_rates(pairs: Path, tmp_path: Path) -> None:
+    """At 48 kHz the network, ESTOI and the SI-* metrics see all of the band, PESQ its 16 kHz."""
+    path = tmp_path / "48k.safetensors"
+    network = NCSNpp(nf=4, ch_mult=(1, 2), num_res_blocks=1, attn_resolutions=())
+    checkpoint.save(
+        path,
+        Denoiser(network, SchroedingerBridge(), X0()),
+        app="speech",
+        representation=CompressedSpectrogram(n_fft=126, hop=64, sample_rate=48000),
+        sampler=Ancestral(steps=1),
+    )
+    summary = evaluate(pairs, checkpoint=path, output=tmp_path / "out", limit=1, workers=0, quiet=True)
+    assert summary["rate"] == 48000
+    narrow = evaluate(pairs, checkpoint=path, rate=16000, limit=1, workers=0, quiet=True)
+    for metric in ("pesq", "estoi", "si_sdr"):
+        wide_value, value = (s["systems"]["noisy"]["metrics"][metric]["mean"] for s in (summary, narrow))
+        assert wide_value == pytest.approx(value, abs=0.4)
+    with pytest.raises(UserError, match="--rate"):
+        evaluate(pairs, systems=["", f"{path}:ode"], workers=0)
+
+
+def test_dnsmos_is_optional(
+    tiny: Path, pairs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options: dict[str, Any] = {"checkpoint": tiny, "limit": 1, "workers": 0, "baselines": False, "dnsmos": True}
+    summary = evaluate(pairs, **options)
+    assert 1 <= summary["systems"]["noisy"]["metrics"]["dnsmos_ovrl"]["mean"] <= 5
+    monkeypatch.setattr("ornstein_speech.dnsmos.available", lambda: False)
+    capsys.readouterr()
+    summary = evaluate(pairs, **options)
+    assert "dnsmos_ovrl" not in summary["systems"]["noisy"]["metrics"]
+    printed = capsys.readouterr().out
+    assert re.search(r"noisy .* n/a +n/a +n/a +n/a +-", printed)
+    assert "DNSMOS: n/a, needs the packages speechmos and onnxruntime" in printed

@@ -1,0 +1,159 @@
+"""Results on disk as they are made, so that an evaluation survives Ctrl-C and crashes, and several processes share it.
+
+Each process appends to a file of its own, `scores-RANK.jsonl`: first the settings, then one result a line. All of them
+lie in one folder beside the results to come, which is removed when those are written.
+"""
+
+import dataclasses
+import json
+import math
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ornstein.errors import UserError
+from ornstein_speech.results import Result
+from ornstein_speech.shards import Shard
+
+FOLDER = "unfinished"
+
+PATIENCE = 1800.0
+"""Seconds without a new line from any other process after which they are given up."""
+
+Key = tuple[int, str]
+"""Index of the file and name of the system."""
+
+
+class Journal:
+    """The results of one evaluation, kept in memory and, with a folder, on disk.
+
+    Args:
+        output: where the results of the evaluation go; None keeps nothing.
+        settings: what the results depend on, plain JSON.
+        shard: this process; default: the only one.
+
+    Raises:
+        UserError: the folder holds an evaluation with other settings, or cannot be written.
+    """
+
+    def __init__(self, output: Path | None, settings: Mapping[str, Any], shard: Shard | None = None) -> None:
+        self.folder = None if output is None else output / FOLDER
+        self.settings = json.loads(json.dumps(settings))
+        self.shard = shard or Shard()
+        self.results: dict[Key, Result] = {}
+        self.failure: OSError | None = None
+        self._lock = threading.Lock()
+        if self.folder is None:
+            return
+        try:
+            (self.folder / "sounds").mkdir(parents=True, exist_ok=True)
+            self.read()
+            self.path = self.folder / f"scores-{self.shard.rank}.jsonl"
+            if not self.path.exists():
+                self._write({"settings": self.settings})
+        except OSError as error:
+            raise UserError(f"cannot write to {self.folder}: {error.strerror}; choose another place with -o") from error
+
+    def read(self) -> None:
+        """Take in the results of all processes; a line cut off by a crash is removed from our own file."""
+        if self.folder is None:
+            return
+        for path in sorted(self.folder.glob("scores-*.jsonl")):
+            text = path.read_bytes()
+            whole = text[: text.rfind(b"\n") + 1]
+            if whole != text and path.name == f"scores-{self.shard.rank}.jsonl":
+                with path.open("r+b") as file:
+                    file.truncate(len(whole))
+            if not whole and path.name == f"scores-{self.shard.rank}.jsonl":
+                path.unlink()
+            for line in whole.decode().splitlines():
+                self._take(path, line)
+
+    def _take(self, path: Path, line: str) -> None:
+        try:
+            found = json.loads(line)
+            if "settings" not in found:
+                scores = {name: float(value) for name, value in found.pop("scores").items()}
+                result = Result(**found, scores=scores)
+                self.results[result.index, result.system] = result
+                return
+        except (ValueError, TypeError, KeyError):
+            raise UserError(f"{path} is damaged; --overwrite starts anew") from None
+        other = found["settings"]
+        different = [key for key in {**self.settings, **other} if self.settings.get(key) != other.get(key)]
+        if different:
+            raise UserError(
+                f"{path.parent} holds an unfinished evaluation with another {', '.join(sorted(different))}; "
+                "give the same settings to go on with it, another -o, or --overwrite to start anew"
+            )
+
+    def add(self, result: Result) -> None:
+        """Keep a result; may be called from any thread. A disk that fails is told by `check`."""
+        with self._lock:
+            self.results[result.index, result.system] = result
+            if self.folder is not None:
+                scores = {k: v if math.isfinite(v) else str(v) for k, v in result.scores.items()}
+                try:
+                    self._write(dataclasses.asdict(result) | {"scores": scores})
+                except OSError as error:
+                    self.failure = error
+
+    def check(self) -> None:
+        """Raise UserError if a result could not be written."""
+        if self.failure is not None:
+            raise UserError(f"cannot write to {self.folder}: {self.failure.strerror}; what is written is kept")
+
+    def _write(self, record: Mapping[str, Any]) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def sound(self, index: int, number: int) -> Path | None:
+        """Where the estimate of file `index` by system `number` waits for the report."""
+        return None if self.folder is None else self.folder / "sounds" / f"{index}-{number}.flac"
+
+    def wait(self, expected: Sequence[Key], tell: Callable[[str], object]) -> None:
+        """Read until the other processes have written all `expected` results.
+
+        Raises:
+            UserError: they write nothing more.
+        """
+        heard, known = time.monotonic(), -1
+        while missing := sum(key not in self.results for key in expected):
+            if missing != known:
+                heard, known = time.monotonic(), missing
+                tell(f"waiting for {missing} results of the other processes")
+            if time.monotonic() - heard > PATIENCE:
+                raise UserError(
+                    f"the other processes left {missing} results undone; the same command goes on with them"
+                )
+            time.sleep(0.2)
+            self.read()
+
+    def remove(self) -> None:
+        """Delete what is on disk."""
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def write_sound(path: Path, samples: npt.NDArray[np.floating], rate: int) -> None:
+    """Store samples, divided by their peak where it exceeds 1, as 16 bit FLAC."""
+    from ornstein_speech import audio
+
+    peak = float(np.abs(samples).max(initial=0.0))
+    audio.write(path, samples[None] / max(1.0, peak), rate, overwrite=True)
+
+
+def read_sound(path: Path, peak: float) -> npt.NDArray[np.floating] | None:
+    """What `write_sound` stored of a signal with that peak, None if there is nothing."""
+    from ornstein_speech import audio
+
+    return audio.read(path)[0][0] * max(1.0, peak) if path.exists() else None

@@ -1,0 +1,117 @@
+"""What --sampler NAME means: a solver with a time grid that suits it.
+
+A checkpoint stores the sampler it was tuned for. Another one takes over its number of steps, and its grid where that
+serves: ancestral steps do. `Heun` and `DPMSolverPP2M` extrapolate in log(a/s), which runs away where a grid closes in
+on s = 0 without reaching it, as the published bridge grid does (end 1e-4); theirs ends with a first-order step from
+T_EPS to 0, as the grid of SGMSE+ does. tests/apps/speech/test_solvers.py measures it against the exact flow of a
+Gaussian mixture.
+"""
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, Literal
+
+from ornstein.errors import UserError
+
+if TYPE_CHECKING:
+    from ornstein.process.affine import Process
+    from ornstein.samplers.base import Sampler
+    from ornstein.samplers.time_grids import TimeGrid
+
+SamplerName = Literal["sde", "ode", "2m", "heun", "pc", "published"]
+
+GridName = Literal["uniform", "logsnr", "karras", "power"]
+
+T_EPS = 0.03
+"""Below this time the networks were not trained (t_eps of SGMSE+)."""
+
+
+NO_SPREAD = 1e-3
+"""A bridge starts at y itself; the eps of the published ones gives a spread of 1e-4 there, which they do not draw."""
+
+
+def starts_from_noise(process: "Process") -> bool:
+    """Whether sampling starts from a draw; on a bridge it starts from y."""
+    import torch
+
+    return float(process.coefficients(torch.tensor(process.T, dtype=torch.float64)).s) > NO_SPREAD
+
+
+def choose(
+    stored: "Sampler | None", process: "Process", name: SamplerName | None, steps: int | None, grid: GridName | None
+) -> "Sampler":
+    """The stored sampler with what the user changed, see the head of this module.
+
+    Asked for by the name it has, the stored sampler keeps all its settings.
+
+    Raises:
+        UserError: the sampler or the number of steps does not go with the process or the checkpoint.
+    """
+    from ornstein.samplers.compat_bridge import PublishedBridge
+
+    if steps is not None and steps < 1:
+        raise UserError(f"--steps {steps} must be at least 1")
+    chosen: Any = stored if name is None else _named(stored, name)
+    if name == "pc" and not starts_from_noise(process):
+        raise UserError(
+            "this checkpoint is a bridge, which has no score at its start; use --sampler sde or ode, not pc"
+        )
+    if isinstance(chosen, PublishedBridge) and not hasattr(process, "variances"):
+        raise UserError("the sampler `published` is for bridges; use sde, ode, 2m, heun or pc")
+    if grid is not None:
+        chosen = dataclasses.replace(chosen, grid=_grid(grid, process))
+    if steps is not None:
+        if getattr(chosen.grid, "times", None) is not None:
+            raise UserError("this checkpoint fixes the times of its steps; leave --steps out or choose a --sampler")
+        chosen = dataclasses.replace(chosen, steps=steps)
+    sampler: Sampler = chosen
+    return sampler
+
+
+def _named(stored: "Sampler | None", name: SamplerName) -> "Sampler":
+    from ornstein.samplers.ancestral import Ancestral
+    from ornstein.samplers.compat_bridge import PublishedBridge
+    from ornstein.samplers.ode_solvers import DPMSolverPP2M, Heun
+    from ornstein.samplers.predictor_corrector import PredictorCorrector
+    from ornstein.samplers.time_grids import UniformGrid
+
+    kinds: dict[str, Any] = {
+        "sde": Ancestral,
+        "ode": Ancestral,
+        "2m": DPMSolverPP2M,
+        "heun": Heun,
+        "pc": PredictorCorrector,
+        "published": PublishedBridge,
+    }
+    kind = kinds[name]
+    if isinstance(stored, kind) and kind is not Ancestral:
+        return stored
+    options: dict[str, Any] = {} if stored is None else {"steps": stored.steps}
+    if kind is Ancestral:
+        options |= {"eta": 1.0 if name == "sde" else 0.0} | ({} if stored is None else {"grid": stored.grid})
+    elif name in ("2m", "heun"):
+        kept = getattr(stored, "grid", None)
+        ends_at_zero = isinstance(kept, UniformGrid) and kept.to_zero
+        options["grid"] = kept if ends_at_zero else UniformGrid(end=T_EPS, to_zero=True)
+    sampler: Sampler = kind(**options)
+    return sampler
+
+
+def _grid(name: GridName, process: "Process") -> "TimeGrid":
+    """The grid called `name`, over all of the process; the last step goes from `T_EPS` to 0 but for `power`.
+
+    Raises:
+        UserError: the grid needs a finite log(a/s) at the start, and a bridge has none.
+    """
+    from ornstein.samplers.time_grids import KarrasGrid, LogSNRGrid, PowerGrid, UniformGrid
+
+    if name in ("logsnr", "karras") and not starts_from_noise(process):
+        raise UserError(f"the grid {name} does not exist on a bridge, which starts without noise; use uniform or power")
+    match name:
+        case "uniform":
+            return UniformGrid(end=T_EPS, to_zero=True)
+        case "logsnr":
+            return LogSNRGrid(end=T_EPS, to_zero=True)
+        case "karras":
+            return KarrasGrid(sigma_min=float(1 / process.kappa(T_EPS)), sigma_max=1e9)
+        case "power":
+            return PowerGrid(power=2.0)
