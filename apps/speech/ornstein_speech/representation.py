@@ -86,14 +86,23 @@ class CompressedSpectrogram:
         """
         batch, channels = spec.shape[:2]
         spec = self.expand(spec)
-        wave = torch.istft(
-            spec.reshape(-1, *spec.shape[-2:]),
-            self.n_fft,
-            self.hop,
-            window=self._window(spec.real),
-            length=max(length, 1),
+        wave = self._overlap_add(spec.reshape(-1, *spec.shape[-2:]), length)
+        return wave.reshape(batch, channels, length)
+
+    def _overlap_add(self, spec: Tensor, length: int) -> Tensor:
+        """Inverse STFT (N, length) of `spec` (N, F, T): torch.istft without its check of the window.
+
+        That check reads a number from the device: in training it would make every step wait for the GPU.
+        """
+        window = self._window(spec.real)[:, None]
+        frames = torch.fft.irfft(spec, n=self.n_fft, dim=-2) * window
+        size = (1, self.n_fft + self.hop * (spec.shape[-1] - 1))
+        kept = slice(self.n_fft // 2, self.n_fft // 2 + length)
+        wave, weight = (
+            F.fold(part, size, (1, self.n_fft), stride=(1, self.hop))[:, 0, 0, kept]
+            for part in (frames, (window**2).expand(1, -1, spec.shape[-1]))
         )
-        return wave[..., :length].reshape(batch, channels, length)
+        return F.pad(wave / weight, (0, length - wave.shape[-1]))
 
     def compress(self, c: Tensor) -> Tensor:
         """beta |c|^a exp(i arg c), elementwise on the STFT `c`; zero stays zero and has a finite gradient."""

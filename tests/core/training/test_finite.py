@@ -5,10 +5,9 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Callback
+from device_reads import ReadsPerStep
 from lightning.pytorch.callbacks import OnExceptionCheckpoint
 from tiny_training import Points, make_task, make_trainer
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ornstein.errors import UserError
 from ornstein.training.data import ResumableLoader
@@ -22,31 +21,6 @@ class Holes(Points):
     def __getitem__(self, index: int) -> dict[str, Any]:
         item = super().__getitem__(index)
         return item | {"x0": item["x0"] * float("nan")} if index == 5 else item
-
-
-class Reads(TorchDispatchMode):
-    """Counts the numbers that Python reads from tensors: `.item()`, `bool(...)`, `float(...)`, `.tolist()`."""
-
-    count = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += func is torch.ops.aten._local_scalar_dense.default
-        return func(*args, **(kwargs or {}))
-
-
-class ReadsPerStep(Callback):
-    """Numbers read in each step, from the batch's arrival to after the optimizer, the EMA and the other callbacks."""
-
-    def __init__(self) -> None:
-        self.steps: list[int] = []
-
-    def on_train_batch_start(self, *_: Any) -> None:
-        self.mode = Reads()
-        self.mode.__enter__()
-
-    def on_train_batch_end(self, *_: Any) -> None:
-        self.mode.__exit__(None, None, None)
-        self.steps.append(self.mode.count)
 
 
 @pytest.mark.parametrize("options", [{}, {"gradient_clip_val": 1.0}, {"precision": "bf16-mixed"}], ids=str)

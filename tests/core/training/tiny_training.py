@@ -18,7 +18,7 @@ from ornstein.objectives.time_sampling import UniformTimes
 from ornstein.parameterization import X0
 from ornstein.process.ouve import OUVE
 from ornstein.samplers.ancestral import Ancestral
-from ornstein.training.data import ResumableLoader
+from ornstein.training.data import ResumableLoader, is_repeat
 from ornstein.training.ema import EMA
 from ornstein.training.schedule import Schedule
 from ornstein.training.seeds import derive_seed
@@ -108,7 +108,7 @@ class Validated(Task):
         self.validated: list[int] = []
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        self.validated += batch["index"].tolist()
+        self.validated += [] if is_repeat(batch) else batch["index"].tolist()
         super().validation_step(batch, batch_idx)
 
 
