@@ -113,6 +113,7 @@ def prepare_reverb(
     """
     if not 0 < t60[0] <= t60[1] or rate < 1 or seconds < 0:
         raise UserError("t60 has to ascend and be above 0, rate has to be positive and seconds not negative")
+    rooms.require_simulator()
     speech = Path(speech)
     jobs = []
     for split, base, files in split_files(speech):
@@ -165,6 +166,7 @@ def prepare_rooms(
     """
     if not 0 < t60[0] <= t60[1] or rate < 1 or count < 3:
         raise UserError("t60 has to ascend and be above 0, rate has to be positive and count at least 3")
+    rooms.require_simulator()
     held_out = max(1, count // 10)
     numbers = {"train": count - 2 * held_out, "valid": held_out, "test": held_out}
     names = [(split, f"room-{number:05d}") for split in SPLITS for number in range(numbers[split])]

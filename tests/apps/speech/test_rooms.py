@@ -1,3 +1,4 @@
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -235,6 +236,17 @@ def test_mixes_with_reverberation(simulated: Path) -> None:
     batch = next(iter(SpeechData(TINY, batch_size=2, rooms=simulated, num_workers=0).train_dataloader()))
     assert batch["noisy"].shape == (2, 1, 32640)
     assert len(list(SpeechData(TINY, rooms=simulated, test_files=2).test_dataloader())) == 1
+
+
+def test_without_the_simulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "pyroomacoustics" else find(name, *rest)
+    )
+    for run in (lambda: prepare_rooms(tmp_path / "out"), lambda: prepare_reverb(TINY, tmp_path / "out")):
+        with pytest.raises(UserError, match=r"ornstein-speech\[rooms\]"):
+            run()
+    assert not (tmp_path / "out").exists()
 
 
 def test_mistakes(tmp_path: Path) -> None:
