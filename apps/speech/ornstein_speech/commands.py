@@ -11,6 +11,9 @@ app = App(
         "demo": Verb("ornstein_speech.demo:demo", "enhance the shipped recordings and write a page to listen to"),
         "prepare": Verb("ornstein_speech.prepare:prepare", "build a training set from public recordings"),
         "prepare-reverb": Verb("ornstein_speech.reverb:prepare_reverb", "put clean speech into simulated rooms"),
+        "prepare-rooms": Verb(
+            "ornstein_speech.reverb:prepare_rooms", "simulate rooms for reverberation while training"
+        ),
         "prepare-corpus": Verb("ornstein_speech.corpora:prepare_corpus", "make a published corpus from your copies"),
         "resample": Verb("ornstein_speech.resampling:resample", "copy a folder of recordings at another rate"),
         "import": Verb("ornstein_speech.published:import_checkpoint", "convert a published SGMSE checkpoint"),

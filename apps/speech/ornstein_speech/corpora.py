@@ -75,10 +75,11 @@ def prepare_corpus(
 def _wsj0(
     corpus: str, target: Path, folders: dict[str, Path], settings: dict[str, Any], options: dict[str, Any]
 ) -> dict[str, Any]:
-    from ornstein_speech import reverb, wsj0
+    from ornstein_speech import reverb, rooms, wsj0
 
     jobs = wsj0.wsj0_jobs(folders["wsj0"], settings["seed"])
     if corpus == "wsj0-reverb":
+        rooms.require_simulator()
         room = reverb.ReverbRecipe(wsj0.RATE, strict=True)
         return make_pairs(target, settings, jobs, room, folders=reverb.FOLDERS, **options)
     noise = wsj0.NoiseRecipe(wsj0.chime3_noises(folders["chime3"]), folders["chime3"])

@@ -29,6 +29,8 @@ class SpeechData(LightningDataModule):
         epoch_length: mixes per training epoch.
         valid_files, test_files: how many files are enhanced; whole files, one at a time unless they are mixes.
         snrs: of the mixes in validation and test, in dB.
+        rooms: folder that `ornstein speech prepare-rooms` makes: the speech of `mixes` is heard in its rooms, and the
+            target is the direct sound; null for no reverberation.
         eval_batch_size: mixes enhanced at once in validation and test.
         num_workers: loading processes.
         seed: of cuts, mixes and order.
@@ -48,6 +50,7 @@ class SpeechData(LightningDataModule):
         valid_files: int = 20,
         test_files: int = 48,
         snrs: tuple[float, ...] = (0.0, 5.0, 10.0, 15.0),
+        rooms: Path | None = None,
         eval_batch_size: int = 8,
         num_workers: int = 2,
         seed: int = 0,
@@ -58,7 +61,9 @@ class SpeechData(LightningDataModule):
                 "valid_files, test_files and eval_batch_size must be at least 1; for no validation, set "
                 "trainer.limit_val_batches to 0"
             )
-        self.root, self.layout = Path(root), layout
+        if rooms is not None and layout != "mixes":
+            raise UserError("rooms are for the layout mixes; pairs are reverberant already or not at all")
+        self.root, self.layout, self.rooms = Path(root), layout, rooms
         self.batch_size, self.samples, self.rate, self.normalize, self.resample = (
             batch_size,
             samples,
@@ -95,6 +100,7 @@ class SpeechData(LightningDataModule):
                 seconds=max(4.0, self.samples / self.rate),
                 samples=self.samples,
                 normalize=self.normalize,
+                rooms=self._rooms("train"),
                 rate=self.rate,
                 seed=self.seed,
             )
@@ -108,11 +114,15 @@ class SpeechData(LightningDataModule):
                 self.root / "noise" / split,
                 length=files,
                 snrs=self.snrs,
+                rooms=self._rooms(split),
                 rate=self.rate,
                 seed=self.seed,
             )
             return self._loader(mixes, self.eval_batch_size, train=False)
         return self._loader(_Spread(self._pairs(split, samples=None), files), 1, train=False)
+
+    def _rooms(self, split: str) -> Path | None:
+        return Path(self.rooms) / split if self.rooms is not None else None
 
     def _pairs(self, split: Literal["train", "valid", "test"], **options: Any) -> PairedFolder:
         options |= {"rate": self.rate, "resample": self.resample}

@@ -9,13 +9,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from ornstein.errors import UserError
 from ornstein_speech import audio, mixing
+from ornstein_speech.banks import ClipBank, RoomBank, heard_in, load_banks
 
 Normalize = Literal["noisy", "clean", "not"]
 Crop = Literal["random", "centre"]
@@ -49,23 +49,22 @@ def segment(
         start: first frame; a generator draws floor(U(0, L - samples)); None takes the centre, floor((L - samples) / 2).
         normalize: which peak becomes 1.
     """
-    return normalized(*cut(clean, noisy, samples, start), normalize)
+    clean, noisy = cut((clean, noisy), samples, start)
+    return normalized(clean, noisy, normalize)
 
 
-def cut(
-    first: Tensor, second: Tensor, samples: int, start: int | torch.Generator | None = None
-) -> tuple[Tensor, Tensor]:
-    """Cut two signals of one shape (..., L) to `samples` frames, as `segment` does."""
-    if first.shape != second.shape:
-        raise ValueError(f"shapes differ: {tuple(first.shape)} and {tuple(second.shape)}")
-    spare = first.shape[-1] - samples
+def cut(signals: Sequence[Tensor], samples: int, start: int | torch.Generator | None = None) -> list[Tensor]:
+    """Cut signals of one shape (..., L) to `samples` frames, as `segment` does."""
+    if len({signal.shape for signal in signals}) != 1:
+        raise ValueError(f"shapes differ: {', '.join(str(tuple(signal.shape)) for signal in signals)}")
+    spare = signals[0].shape[-1] - samples
     if spare >= 0:
         begin = first_frame(spare, start)
         if not 0 <= begin <= spare:
             raise ValueError(f"start {begin} is outside 0..{spare}")
-        return first[..., begin : begin + samples], second[..., begin : begin + samples]
+        return [signal[..., begin : begin + samples] for signal in signals]
     pad = (-spare // 2, -spare - (-spare // 2))
-    return torch.nn.functional.pad(first, pad), torch.nn.functional.pad(second, pad)
+    return [torch.nn.functional.pad(signal, pad) for signal in signals]
 
 
 def first_frame(spare: int, start: int | torch.Generator | None) -> int:
@@ -214,48 +213,6 @@ def voicebank_demand(
     return PairedFolder(root, None, folders=(f"clean_{part}_wav", f"noisy_{part}_wav"), **options)
 
 
-class ClipBank(Sequence[Tensor]):
-    """Decoded clips held in memory as one int16 array: 2 bytes a sample, shared by forked workers.
-
-    Indexing gives a view of shape (frames,): only what is used of a long recording becomes float32, in `mixing`. Files
-    of another rate are resampled, several channels are averaged.
-    """
-
-    def __init__(self, files: Iterable[Path], rate: int = 16000) -> None:
-        self.files = list(files)
-        parts = [_decoded(path, rate) for path in self.files]
-        self.ends = np.cumsum([len(part) for part in parts], dtype=np.int64)
-        self.samples = torch.from_numpy(np.concatenate(parts) if parts else np.zeros(0, np.int16))
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, index: Any) -> Any:
-        if not 0 <= index < len(self.files):
-            raise IndexError(index)
-        start = int(self.ends[index - 1]) if index else 0
-        return self.samples[start : int(self.ends[index])]
-
-
-def load_banks(folder: str | Path, rate: int = 16000, only: Sequence[str] | None = None) -> dict[str, ClipBank]:
-    """Load FOLDER/NAME/**/files as one ClipBank per NAME, in alphabetical order.
-
-    Raises:
-        UserError: no such folder, or no sound files in it.
-    """
-    folder = Path(folder)
-    files: dict[str, list[Path]] = {}
-    for path in audio.find(folder):
-        parts = path.relative_to(folder).parts
-        if len(parts) > 1 and (only is None or parts[0] in only):
-            files.setdefault(parts[0], []).append(path)
-    if not files:
-        raise UserError(
-            f"{folder} holds no sub-folders with sound files; check the path or run `ornstein speech prepare`"
-        )
-    return {name: ClipBank(paths, rate) for name, paths in sorted(files.items())}
-
-
 class MixedOnTheFly(Dataset[Item]):
     """Speech and noise mixed while training: joined clips of one voice, one noise, one SNR, one random cut.
 
@@ -269,6 +226,7 @@ class MixedOnTheFly(Dataset[Item]):
         samples: length of an item in frames.
         normalize: see `segment`.
         level: RMS level of the noisy signal in dB re full scale ~ U(low, high), visible with normalize `not` only.
+        rooms: folder of a `RoomBank`: the speech is heard in one of these rooms, and the target is its direct sound.
         rate: in Hz.
         seed: of everything random.
     """
@@ -285,11 +243,13 @@ class MixedOnTheFly(Dataset[Item]):
         samples: int = SAMPLES,
         normalize: Normalize = "noisy",
         level: tuple[float, float] = (-35.0, -15.0),
+        rooms: str | Path | None = None,
         rate: int = 16000,
         seed: int = 0,
     ) -> None:
         self.voices = load_banks(speech, rate)
         self.recordings = load_banks(noise, rate)
+        self.rooms = RoomBank(rooms, rate) if rooms is not None else None
         self.noises = noises or {"coloured": 2.0, **dict.fromkeys(self.recordings, 1.0)}
         self.length, self.snr_range, self.level = length, snr_range, level
         self.frames, self.samples, self.normalize = max(samples, round(seconds * rate)), samples, normalize
@@ -313,15 +273,16 @@ class MixedOnTheFly(Dataset[Item]):
         weights = torch.tensor(list(self.noises.values()), dtype=torch.float64)
         kind = list(self.noises)[int(torch.multinomial(weights, 1, generator=generator))]
         snr = mixing.uniform(*self.snr_range, generator)
-        clean = mixing.join(self.voices[voice], self.frames, generator, self.rate)
-        noise = mixing.make_noise(kind, self.recordings, self.frames, generator, self.rate, fast=True)
-        noise_gain = float(mixing.noise_gain(clean, noise, snr))
+        clean, heard, noise = _parts(
+            self.voices[voice], kind, self.recordings, self.rooms, self.frames, generator, self.rate, fast=True
+        )
+        noise_gain = float(mixing.noise_gain(heard, noise, snr))
+        gain = 1.0
         if self.normalize == "not":  # else the peak undoes it
-            gain = mixing.level_gain(torch.add(clean, noise, alpha=noise_gain), generator, *self.level)
-            clean, noise_gain = clean * gain, noise_gain * gain
+            gain = mixing.level_gain(torch.add(heard, noise, alpha=noise_gain), generator, *self.level)
         # Ratio and level hold for the joined item; only the samples of the cut are added up.
-        clean, noise = cut(clean[None], noise[None], self.samples, generator)
-        clean, noisy = normalized(clean, torch.add(clean, noise, alpha=noise_gain), self.normalize)
+        clean, heard, noise = cut((clean[None], heard[None], noise[None]), self.samples, generator)
+        clean, noisy = normalized(clean * gain, torch.add(heard, noise, alpha=noise_gain) * gain, self.normalize)
         return {"clean": clean, "noisy": noisy, "name": f"{self.epoch}/{index}-{voice}-{kind}-{snr:.1f}dB"}
 
 
@@ -339,6 +300,7 @@ class FixedMixes(Dataset[Item]):
         seconds: length of a mix.
         samples: cut each mix to its centre (validation of the loss); None: whole.
         normalize: see `segment`; used only with `samples`.
+        rooms: as in `MixedOnTheFly`.
         rate: in Hz.
         seed: of the mixes.
     """
@@ -354,11 +316,13 @@ class FixedMixes(Dataset[Item]):
         seconds: float = 4.0,
         samples: int | None = None,
         normalize: Normalize = "noisy",
+        rooms: str | Path | None = None,
         rate: int = 16000,
         seed: int = 0,
     ) -> None:
         self.voices = load_banks(speech, rate)
         self.recordings = load_banks(noise, rate)
+        self.rooms = RoomBank(rooms, rate) if rooms is not None else None
         self.noises = tuple(noises) if noises else (*self.recordings, *mixing.COLOURS)
         self.length, self.snrs, self.frames = length, tuple(snrs), round(seconds * rate)
         self.samples, self.normalize, self.rate, self.seed = samples, normalize, rate, seed
@@ -381,7 +345,10 @@ class FixedMixes(Dataset[Item]):
             raise IndexError(index)
         voice, kind, snr = self.condition(index)
         generator = item_generator(self.seed, 0, index)
-        clean, noisy = _mixture(self.voices[voice], kind, self.recordings, self.frames, snr, generator, self.rate)
+        clean, heard, noise = _parts(
+            self.voices[voice], kind, self.recordings, self.rooms, self.frames, generator, self.rate
+        )
+        clean, noisy = clean[None], mixing.mix(heard, noise, snr)[None]
         scale = 0.95 / max(0.95, float(clean.abs().max()), float(noisy.abs().max()))
         clean, noisy = clean * scale, noisy * scale
         if self.samples is not None:
@@ -389,18 +356,22 @@ class FixedMixes(Dataset[Item]):
         return {"clean": clean, "noisy": noisy, "name": f"{index:03d}-{voice}-{kind}-{snr:g}dB"}
 
 
-def _mixture(
+def _parts(
     voice: ClipBank,
     kind: str,
     recordings: dict[str, ClipBank],
+    rooms: RoomBank | None,
     frames: int,
-    snr: float,
     generator: torch.Generator,
     rate: int,
-) -> tuple[Tensor, Tensor]:
+    fast: bool = False,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Target, speech as it is heard, and noise at any level, each (frames,)."""
     clean = mixing.join(voice, frames, generator, rate)
-    noise = mixing.make_noise(kind, recordings, frames, generator, rate)
-    return clean[None], mixing.mix(clean, noise, snr)[None]
+    noise = mixing.make_noise(kind, recordings, frames, generator, rate, fast)
+    if rooms is None:
+        return clean, clean, noise
+    return *heard_in(clean, rooms[mixing.integer(0, len(rooms) - 1, generator)]), noise
 
 
 def _check_kinds(kinds: Iterable[str], recordings: dict[str, ClipBank]) -> None:
@@ -408,14 +379,6 @@ def _check_kinds(kinds: Iterable[str], recordings: dict[str, ClipBank]) -> None:
     for kind in kinds:
         if kind not in known:
             raise UserError(f"no noise of kind {kind!r}; use {', '.join(known)}")
-
-
-def _decoded(path: Path, rate: int) -> np.ndarray[Any, np.dtype[np.int16]]:
-    if path.suffix.lower() == ".g722" and rate == 16000:
-        audio.info(path)  # its checks
-        return audio.decode_g722(path.read_bytes())
-    samples, _ = audio.read(path, rate)
-    return np.round(np.clip(samples.mean(0), -1, 32767 / 32768) * 32768).astype(np.int16)
 
 
 def _paired_names(clean: Path, noisy: Path) -> list[str]:

@@ -10,6 +10,7 @@ import math
 import multiprocessing
 import os
 import signal
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -217,6 +218,14 @@ def _begin(make: Callable[[Job], dict[str, Any] | str]) -> None:
     torch.set_num_threads(1)
     os.environ["PRA_NUM_THREADS"] = "1"  # read when pyroomacoustics is imported
     _worker["make"] = make
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A parent that is killed cannot end its processes; they would wait for jobs for ever."""
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _run(job: Job) -> dict[str, Any] | str:

@@ -41,15 +41,35 @@ class ReverbRecipe:
             parts.append(sound.astype(np.float64))
         direct, response = rooms.responses(room, self.rate)
         anechoic, reverb = rooms.reverberant(np.concatenate(parts), direct, response, self.rate)
-        facts = {
-            "t60": room.t60,
-            "t60_measured": rooms.decay_time(response, self.rate),
-            "direct_to_reverberant_db": direct_to_reverberant(direct, response),
-            "room": room.size,
-            "microphone": room.microphone,
-            "source": room.source,
-        }
-        return [Pair(anechoic, reverb, self.rate, facts)]
+        return [Pair(anechoic, reverb, self.rate, _facts(room, direct, response, self.rate))]
+
+
+@dataclass(frozen=True)
+class RoomRecipe:
+    """The impulse responses of a room for each job: the direct sound, of unit energy, and all of it to -60 dB."""
+
+    rate: int = 16000
+    t60: tuple[float, float] = rooms.T60
+
+    def __call__(self, job: Job) -> list[Pair]:
+        room = rooms.draw_room(item_generator(job.seed, 0, 0), self.t60)
+        direct, response = rooms.responses(room, self.rate)
+        left = np.cumsum(np.square(response[::-1]))[::-1]
+        frames = max(len(direct), int(np.argmax(left < 1e-6 * left[0])) or len(response))
+        scale = 1 / np.sqrt(np.square(direct).sum())
+        pair = [np.pad(signal, (0, max(0, frames - len(signal))))[:frames] * scale for signal in (direct, response)]
+        return [Pair(pair[0], pair[1], self.rate, _facts(room, direct, response, self.rate))]
+
+
+def _facts(room: rooms.Room, direct: rooms.Array, response: rooms.Array, rate: int) -> dict[str, Any]:
+    return {
+        "t60": room.t60,
+        "t60_measured": rooms.decay_time(response, rate),
+        "direct_to_reverberant_db": direct_to_reverberant(direct, response),
+        "room": room.size,
+        "microphone": room.microphone,
+        "source": room.source,
+    }
 
 
 def direct_to_reverberant(direct: rooms.Array, response: rooms.Array) -> float:
@@ -93,6 +113,7 @@ def prepare_reverb(
     """
     if not 0 < t60[0] <= t60[1] or rate < 1 or seconds < 0:
         raise UserError("t60 has to ascend and be above 0, rate has to be positive and seconds not negative")
+    rooms.require_simulator()
     speech = Path(speech)
     jobs = []
     for split, base, files in split_files(speech):
@@ -112,6 +133,57 @@ def prepare_reverb(
     )
     if not quiet:
         print(f"{len(manifest['files'])} pairs in {target}")
+    return manifest
+
+
+def prepare_rooms(
+    target: Path,
+    count: int = 1000,
+    rate: int = 16000,
+    t60: tuple[float, float] = rooms.T60,
+    seed: int = 0,
+    workers: int | None = None,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Make impulse responses of simulated rooms, for reverberation while training (--data.rooms TARGET).
+
+    Writes TARGET/{train,valid,test}/{anechoic,reverb}: the direct sound and the whole response of each room, and a
+    manifest. A run that was stopped goes on when started again.
+
+    Args:
+        target: new folder.
+        count: rooms; 80 % for training, 10 % each for validation and test, at least one.
+        rate: of the responses in Hz, that of the model.
+        t60: range of the reverberation time in seconds.
+        seed: of the rooms.
+        workers: processes; one per core by default.
+        overwrite: replace a set made with other options.
+        quiet: no progress bar and no summary.
+
+    Returns:
+        The manifest, as written to TARGET/manifest.json.
+    """
+    if not 0 < t60[0] <= t60[1] or rate < 1 or count < 3:
+        raise UserError("t60 has to ascend and be above 0, rate has to be positive and count at least 3")
+    rooms.require_simulator()
+    held_out = max(1, count // 10)
+    numbers = {"train": count - 2 * held_out, "valid": held_out, "test": held_out}
+    names = [(split, f"room-{number:05d}") for split in SPLITS for number in range(numbers[split])]
+    jobs = [Job(split, name, job_seed(seed, f"{split}/{name}"), ()) for split, name in names]
+    settings = {"set": "rooms", "seed": seed, "rate": rate, "t60": list(t60)}
+    manifest = make_pairs(
+        target,
+        settings,
+        jobs,
+        RoomRecipe(rate, t60),
+        folders=FOLDERS,
+        workers=workers,
+        overwrite=overwrite,
+        quiet=quiet,
+    )
+    if not quiet:
+        print(f"{len(manifest['files'])} rooms in {target}")
     return manifest
 
 

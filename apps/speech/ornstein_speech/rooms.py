@@ -4,6 +4,7 @@ The recipe is that of WSJ0-REVERB (Richter et al., 2023, section V): 5-15 x 5-15
 and source at least 1 m from every wall.
 """
 
+import importlib.util
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +49,12 @@ def draw_room(generator: torch.Generator, t60: tuple[float, float] = T60) -> Roo
     return Room((x, y, z), seconds, place(), place(), integer(0, 2**31 - 1, generator))
 
 
+def require_simulator() -> None:
+    """Raise a UserError where pyroomacoustics is missing."""
+    if importlib.util.find_spec("pyroomacoustics") is None:
+        raise UserError("simulated rooms need pyroomacoustics; pip install 'ornstein-speech[rooms]'")
+
+
 def responses(room: Room, rate: int) -> tuple[Array, Array]:
     """Return the impulse responses of the direct sound alone, and of the room, at `rate` Hz.
 
@@ -57,10 +64,9 @@ def responses(room: Room, rate: int) -> tuple[Array, Array]:
     Raises:
         UserError: pyroomacoustics is missing, or the room is too large for so short a T60.
     """
-    try:
-        import pyroomacoustics
-    except ImportError:
-        raise UserError("simulated rooms need pyroomacoustics; pip install 'ornstein-speech[rooms]'") from None
+    require_simulator()
+    import pyroomacoustics
+
     try:
         absorption, order = pyroomacoustics.inverse_sabine(room.t60, room.size)
     except ValueError:

@@ -1,3 +1,4 @@
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ornstein.errors import UserError
-from ornstein_speech import audio, rooms
-from ornstein_speech.datasets import PairedFolder
+from ornstein_speech import audio, mixing, rooms
+from ornstein_speech.banks import RoomBank, heard_in
+from ornstein_speech.data import SpeechData
+from ornstein_speech.datasets import FixedMixes, MixedOnTheFly, PairedFolder
 from ornstein_speech.manifest import read_json
-from ornstein_speech.reverb import direct_to_reverberant, prepare_reverb, split_files
+from ornstein_speech.reverb import direct_to_reverberant, prepare_reverb, prepare_rooms, split_files
 
 DATA = Path(__file__).parents[3] / "data/speech"
+TINY = DATA / "tiny"
 SPEED_OF_SOUND = 343.0
 SHORT = (0.4, 0.45)  # quick to compute
 FILTER_DELAY = 40  # samples: half of the interpolation filter of pyroomacoustics
@@ -176,7 +180,78 @@ def test_files_are_split_by_their_names(tmp_path: Path) -> None:
     assert shares["valid"] == pytest.approx(30, abs=12)
 
 
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("rooms") / "set"
+    prepare_rooms(target, count=4, t60=SHORT, workers=0, quiet=True)
+    return target
+
+
+def test_rooms_for_training(simulated: Path) -> None:
+    manifest = read_json(simulated / "manifest.json")
+    assert [name.split("/")[0] for name in manifest["files"]] == ["test", "train", "train", "valid"]
+    for split, count in (("train", 2), ("valid", 1), ("test", 1)):
+        bank = RoomBank(simulated / split)
+        assert len(bank) == count
+        for (direct, response), entry in zip(
+            bank, [e for n, e in manifest["files"].items() if n.startswith(split)], strict=True
+        ):
+            assert float(direct.square().sum()) == pytest.approx(1, abs=1e-5)
+            assert rooms.decay_time(response.numpy(), 16000) == pytest.approx(entry["t60_measured"], rel=0.02)
+            left = float(response[-160:].square().sum() / response.square().sum())
+            assert left < 1e-4
+    with pytest.raises(UserError, match=r"no folder|no rooms"):
+        RoomBank(simulated)
+    with pytest.raises(UserError, match="16000 Hz, not 48000; make the rooms with --rate 48000"):
+        RoomBank(simulated / "train", 48000)
+
+
+def test_speech_in_a_room_is_a_convolution_from_the_direct_sound_on() -> None:
+    dry = torch.randn(3000, generator=generator(0))
+    direct, response = torch.zeros(100), torch.zeros(400)
+    direct[40], response[40], response[300] = 1.0, 1.0, 0.5
+    clean, heard = heard_in(dry, (direct, response))
+    assert torch.allclose(clean, dry, atol=1e-5)
+    echo = torch.cat([torch.zeros(260), dry[:-260]]) * 0.5
+    assert torch.allclose(heard, dry + echo, atol=1e-5)
+
+
+def test_mixes_with_reverberation(simulated: Path) -> None:
+    options = {"length": 6, "samples": 64000, "normalize": "not"}
+    plain = MixedOnTheFly(TINY / "speech/train", TINY / "noise/train", **options)  # type: ignore[arg-type]
+    data = MixedOnTheFly(TINY / "speech/train", TINY / "noise/train", rooms=simulated / "train", **options)  # type: ignore[arg-type]
+    for i in range(6):
+        item = data[i]
+        assert torch.equal(item["noisy"], data[i]["noisy"])
+        # The target is the dry speech of the mix without rooms; the rest holds reverberation besides noise.
+        dry, clean = plain[i]["clean"][0], item["clean"][0]
+        assert float(torch.dot(dry, clean) / (dry.norm() * clean.norm())) > 0.98
+        assert item["name"] == plain[i]["name"]
+        assert float(mixing.snr(item["clean"], item["noisy"])) < float(item["name"].split("-")[-1][:-2]) + 0.1
+    fixed = FixedMixes(TINY / "speech/valid", TINY / "noise/valid", length=2, rooms=simulated / "valid")
+    assert torch.equal(fixed[1]["noisy"], fixed[1]["noisy"])
+    assert float(mixing.snr(fixed[1]["clean"], fixed[1]["noisy"])) < 5
+    with pytest.raises(UserError, match="layout mixes"):
+        SpeechData(TINY, "pairs", rooms=simulated)
+    batch = next(iter(SpeechData(TINY, batch_size=2, rooms=simulated, num_workers=0).train_dataloader()))
+    assert batch["noisy"].shape == (2, 1, 32640)
+    assert len(list(SpeechData(TINY, rooms=simulated, test_files=2).test_dataloader())) == 1
+
+
+def test_without_the_simulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "pyroomacoustics" else find(name, *rest)
+    )
+    for run in (lambda: prepare_rooms(tmp_path / "out"), lambda: prepare_reverb(TINY, tmp_path / "out")):
+        with pytest.raises(UserError, match=r"ornstein-speech\[rooms\]"):
+            run()
+    assert not (tmp_path / "out").exists()
+
+
 def test_mistakes(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="count at least 3"):
+        prepare_rooms(tmp_path / "out", count=2)
     with pytest.raises(UserError, match="no folder"):
         prepare_reverb(tmp_path / "none", tmp_path / "out")
     with pytest.raises(UserError, match="t60"):
