@@ -296,8 +296,9 @@ class Enhancer:
         try:
             with torch.inference_mode():
                 spec = self.representation.pad_frames(self.representation.forward(waves.to(self.device)))
-                start = process.start(noise(spec) if self.from_noise else torch.zeros_like(spec), spec)
-                estimate = self.sampler(self.denoiser, start, y=spec, noise=noise, on_step=on_step)
+                y, condition = self.denoiser.observe(spec)
+                start = process.start(noise(spec) if self.from_noise else torch.zeros_like(spec), y)
+                estimate = self.sampler(self.denoiser, start, y, noise, on_step, **condition)
                 return self.representation.inverse(estimate, waves.shape[-1]).cpu()
         except torch.OutOfMemoryError:
             raise UserError(
