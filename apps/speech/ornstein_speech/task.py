@@ -145,6 +145,6 @@ class SpeechTask(Task):
         with torch.compiler.set_stance("force_eager"):  # files have many lengths; each would compile anew
             y, condition = self.denoiser.observe(spec)
             start = self.denoiser.process.start(noise(spec), y)
-            estimate = self.sampler(self.denoiser, start, y, noise, **condition)
+            estimate = self.sampler(self.denoiser, start, y, noise, None, **condition)
         with torch.autocast(self.device.type, enabled=False):
             return self.representation.inverse(estimate, noisy.shape[-1]) * peak

@@ -167,6 +167,7 @@ class DCUNet(nn.Module):
 
         Raises:
             ValueError: shapes, dtypes or arguments that do not fit this network.
+            UserError: a number of bins that does not fit.
         """
         signal = self._parts(x, y)
         embedding = None
@@ -202,9 +203,9 @@ class DCUNet(nn.Module):
             if not signal.is_complex():
                 raise ValueError(f"{name} must be complex, got {signal.dtype}")
         if (x.shape[2] - 1) % self._strides[0]:
-            raise ValueError(
-                f"{x.shape[2]} bins do not fit: bins - 1 must be a multiple of {self._strides[0]}; "
-                "choose n_fft 512 (257 bins)"
+            raise UserError(
+                f"{x.shape[2]} bins do not fit DCUNet: bins - 1 must be a multiple of {self._strides[0]}; "
+                "set n_fft to 512 (257 bins)"
             )
         weights = self.output_layer.re_module.weight.dtype
         channels = torch.cat([x, y], 1)
