@@ -1,6 +1,6 @@
 """A network that knows its process and what its output means."""
 
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,9 @@ class Denoiser(nn.Module):
     The network is called as network(c_in x, t, y, **condition), without y where there is none; it sees t as a vector
     (B,) in the real type of x. Under autocast only the network runs in low precision.
     """
+
+    observe_evaluations: ClassVar[int] = 0
+    """Network calls of `observe`."""
 
     def __init__(self, network: nn.Module, process: Process, parameterization: Parameterization) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
 """Stochastic regeneration: a predictor first, then diffusion towards its estimate (StoRM)."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,8 @@ class StochasticRegeneration(Denoiser):
         predictor: gives D(y) in one call at its time T, where its state is y: a denoiser on `Prediction`, or a bridge.
         conditioning: what the network sees: `both` (published), `noisy` for y, `prediction` for D(y).
     """
+
+    observe_evaluations: ClassVar[int] = 1
 
     def __init__(
         self,

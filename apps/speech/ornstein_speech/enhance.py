@@ -189,7 +189,8 @@ class Enhancer:
     @property
     def evaluations(self) -> int | None:
         """Network calls a chunk (NFE), None where the step size adapts."""
-        return self.sampler.evaluations(self.denoiser.process)
+        calls = self.sampler.evaluations(self.denoiser.process)
+        return None if calls is None else calls + self.denoiser.observe_evaluations
 
     def __call__(
         self,

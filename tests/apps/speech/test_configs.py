@@ -51,9 +51,20 @@ BINS = {"voicebank_dcunet": 257, "ears_wham_48k": 768, "ears_reverb_48k": 768}
 @pytest.fixture
 def command(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """The command line after parsing and building, on a machine without a GPU, stopped before it runs."""
+    return built(request.param, monkeypatch, tmp_path)
+
+
+@pytest.fixture
+def outline(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """The same with weights that have shapes only."""
+    with torch.device("meta"):
+        return built(request.param, monkeypatch, tmp_path)
+
+
+def built(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     monkeypatch.setattr(LightningCommand, "_run_subcommand", lambda self, verb: None)
     machine = ["--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.default_root_dir", str(tmp_path)]
-    words = ["--config", str(FOLDER / f"{request.param}.yaml"), *machine]
+    words = ["--config", str(FOLDER / f"{name}.yaml"), *machine]
     return run_lightning(SpeechTask, SpeechData, "fit", words, "ornstein speech")
 
 
@@ -61,9 +72,9 @@ def parameters(task: SpeechTask) -> int:
     return sum(weight.numel() for weight in task.denoiser.network.parameters())
 
 
-@pytest.mark.parametrize(("command", "name"), [(path.stem, path.stem) for path in RECIPES], indirect=["command"])
-def test_recipe_builds(command: Any, name: str) -> None:
-    task, data = command.model, command.datamodule
+@pytest.mark.parametrize(("outline", "name"), [(path.stem, path.stem) for path in RECIPES], indirect=["outline"])
+def test_recipe_builds(outline: Any, name: str) -> None:
+    task, data = outline.model, outline.datamodule
     assert name not in PARAMETERS or parameters(task) == PARAMETERS[name]
     assert name not in EVALUATIONS or task.sampler.evaluations(task.denoiser.process) == EVALUATIONS[name]
     assert task.representation.bins == BINS.get(name, 256)
@@ -73,17 +84,17 @@ def test_recipe_builds(command: Any, name: str) -> None:
     for network in (part for part in task.denoiser.modules() if isinstance(part, NCSNpp)):
         assert frames % 2 ** (len(network.ch_mult) - 1) == 0
         assert task.representation.bins % 2 ** (len(network.ch_mult) - 1) == 0
-    assert any(isinstance(callback, EMA) for callback in command.trainer.callbacks)
-    monitors = [callback.monitor for callback in command.trainer.checkpoint_callbacks]
+    assert any(isinstance(callback, EMA) for callback in outline.trainer.callbacks)
+    monitors = [callback.monitor for callback in outline.trainer.checkpoint_callbacks]
     assert monitors[0] == "val/pesq"
 
 
-@pytest.mark.parametrize("command", ["voicebank_storm"], indirect=True)
-def test_storm_is_the_published_pair(command: Any) -> None:
-    denoiser = command.model.denoiser
-    assert sum(weight.numel() for weight in denoiser.predictor.parameters()) == 27_342_350
-    assert command.model.sampler.corrector is None
-    assert command.model.objective.weight == 0.5
+@pytest.mark.parametrize("outline", ["voicebank_storm"], indirect=True)
+def test_storm_is_the_published_pair(outline: Any) -> None:
+    task = outline.model
+    assert sum(weight.numel() for weight in task.denoiser.predictor.parameters()) == 27_342_350
+    assert task.sampler.corrector is None
+    assert task.objective.weight == 0.5
 
 
 def test_recipes_of_one_method_differ_where_they_say() -> None:
