@@ -5,6 +5,7 @@ Such a file is a Lightning checkpoint whose `hyper_parameters` hold all options 
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -43,6 +44,8 @@ def import_checkpoint(
     *,
     weights: Literal["ema", "raw"] = "ema",
     step_rule: StepRule = "current",
+    steps: int | None = None,
+    snr: float | None = None,
     half: bool = False,
     overwrite: bool = False,
 ) -> Path:
@@ -57,6 +60,8 @@ def import_checkpoint(
         weights: The averaged weights (ema), with which published results were made, or those of the last step (raw).
         step_rule: How the predictor-corrector steps: by the difference of the times (current), or by 1/N at every step
             (uniform), as the published code did before June 2024 and StoRM does: for the tables of 2022 and 2023.
+        steps: Steps of the sampler to keep in the file. Default: as published.
+        snr: Signal-to-noise ratio of the corrector to keep in the file. Default: as published.
         half: Store in float16, half the size; loaded as float32.
         overwrite: Replace an existing file.
 
@@ -72,6 +77,7 @@ def import_checkpoint(
 
     check_target(output, overwrite)
     denoiser, representation, sampler, info = read_published(checkpoint, weights, step_rule)
+    sampler = _with_settings(sampler, steps, snr)
     save(
         output,
         denoiser,
@@ -85,6 +91,20 @@ def import_checkpoint(
     )
     print(output)
     return output
+
+
+def _with_settings(sampler: "Sampler", steps: int | None, snr: float | None) -> "Sampler":
+    """The sampler with what the user changed, and nothing else."""
+    if steps is not None:
+        if steps < 1 or getattr(sampler.grid, "times", None) is not None:
+            raise UserError(f"--steps {steps} does not fit this checkpoint; give at least 1, or leave --steps out")
+        sampler = replace(sampler, steps=steps)
+    if snr is not None:
+        corrector = getattr(sampler, "corrector", None)
+        if corrector is None or not snr > 0:
+            raise UserError(f"--snr {snr:g} needs a sampler with a corrector, and to be above 0; leave --snr out")
+        sampler = replace(sampler, corrector=replace(corrector, snr=snr))  # type: ignore[call-arg]  # it has one
+    return sampler
 
 
 def read_published(

@@ -403,6 +403,18 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert torch.equal(stored, raw.half())
 
 
+def test_sampler_settings_to_keep(tmp_path: Path) -> None:
+    target = tmp_path / "a.safetensors"
+    assert main(["speech", "import", str(TINY), "-o", str(target), "--steps", "50", "--snr", "0.33"]) == 0
+    assert checkpoint.load(target).sampler == PredictorCorrector(50, corrector=AnnealedLangevin(0.33))
+    for settings, message in (({"steps": 0}, "--steps 0"), ({"snr": -1.0}, "--snr -1")):
+        with pytest.raises(UserError, match=message):
+            import_checkpoint(TINY, tmp_path / "b.safetensors", **settings)  # type: ignore[arg-type]
+    path, _ = storm_file(tmp_path / "storm.ckpt")
+    with pytest.raises(UserError, match="with a corrector"):
+        import_checkpoint(path, tmp_path / "b.safetensors", snr=0.5)
+
+
 def complaint(capsys: pytest.CaptureFixture[str], source: Path, target: Path) -> str:
     """Expect exit code 2, one line that names the file, and no output; return the line."""
     capsys.readouterr()
