@@ -1,5 +1,6 @@
 """A network that knows its process and what its output means."""
 
+from collections.abc import Callable
 from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
@@ -41,6 +42,10 @@ class Denoiser(nn.Module):
         Here y itself and nothing; a denoiser that estimates its observation first overrides this.
         """
         return y, {}
+
+    def with_networks(self, change: Callable[[nn.Module], nn.Module]) -> "Denoiser":
+        """The same denoiser with `change(network)` for every network in it."""
+        return Denoiser(change(self.network), self.process, self.parameterization)
 
     def forward(self, x: Tensor, t: Tensor | float, y: Tensor | None = None, **condition: Tensor) -> Estimate:
         """Estimate for `x` (B, *) at time `t`, () or (B,), given the observation `y` (B, *)."""

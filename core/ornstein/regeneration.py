@@ -1,5 +1,6 @@
 """Stochastic regeneration: a predictor first, then diffusion towards its estimate (StoRM)."""
 
+from collections.abc import Callable
 from typing import ClassVar, Literal
 
 import torch
@@ -43,6 +44,11 @@ class StochasticRegeneration(Denoiser):
             raise ValueError("stochastic regeneration needs the observation y")
         prediction: Estimate = self.predictor(y, self.predictor.process.T, y)
         return prediction.x0, {"noisy": y}
+
+    def with_networks(self, change: Callable[[nn.Module], nn.Module]) -> "StochasticRegeneration":
+        predictor = self.predictor.with_networks(change)
+        network = change(self.network)
+        return StochasticRegeneration(network, self.process, self.parameterization, predictor, self.conditioning)
 
     def forward(self, x: Tensor, t: Tensor | float, y: Tensor | None = None, **condition: Tensor) -> Estimate:
         """Estimate for `x` (B, 1, *) at time `t`, () or (B,), given `y` = D(y) and the condition `noisy`, (B, 1, *)."""

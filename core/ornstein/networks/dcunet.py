@@ -7,7 +7,7 @@ al. 2019 (arXiv 1903.03107) for DCUNet-10, 16 and 20.
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from math import prod
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 import torch.nn.functional as F
@@ -207,7 +207,8 @@ class DCUNet(nn.Module):
                 f"{x.shape[2]} bins do not fit DCUNet: bins - 1 must be a multiple of {self._strides[0]}; "
                 "set n_fft to 512 (257 bins)"
             )
-        weights = self.output_layer.re_module.weight.dtype
+        norm = cast(Encoder, self.encoders[0]).norm
+        weights = norm.re_module.weight.dtype  # not of a convolution: those may be kept in low precision for speed
         channels = torch.cat([x, y], 1)
         if channels.real.dtype != weights:
             raise ValueError(

@@ -8,9 +8,13 @@ import torch
 from reference_vectors import ReferenceFile, reference_files
 from torch import Tensor
 
+from ornstein.acceleration import Acceleration, accelerate
 from ornstein.config import build, describe
+from ornstein.denoiser import Denoiser
 from ornstein.errors import UserError
 from ornstein.networks.dcunet import ARCHITECTURES, DCUNet, EncoderLayer, from_published, published_options
+from ornstein.parameterization import Score
+from ornstein.process.ouve import OUVE
 
 TINY: tuple[EncoderLayer, ...] = (  # the architecture that the vectors call "tiny"
     (4, (4, 4), (1, 1), (1, 1)),
@@ -135,6 +139,19 @@ def test_multiplication_is_complex() -> None:
     torch.testing.assert_close(other, torch.stack([-one[:, 1], one[:, 0]], 1))
     one, other = (decode(part.repeat(1, 1, 4, 1, 1), (42, 17)) for part in (x, rotated))
     torch.testing.assert_close(other, torch.stack([-one[:, 1], one[:, 0]], 1))
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_a_fast_copy_gives_the_same(channels_last: bool) -> None:
+    torch.manual_seed(0)
+    denoiser = Denoiser(DCUNet(TINY, embed_dim=8), OUVE(), Score(-1.0)).eval()
+    x, t, y = inputs()
+    for precision, tolerance in (("float32", 1e-5), ("bfloat16", 0.05)):
+        fast = accelerate(denoiser, Acceleration(precision, channels_last))  # type: ignore[arg-type]
+        with torch.no_grad():
+            expected, found = denoiser(x, t, y).score, fast(x, t, y).score
+        assert found.dtype == torch.complex64
+        assert float((found - expected).abs().max() / expected.abs().max()) < tolerance
 
 
 def test_bfloat16_autocast_and_copies() -> None:
