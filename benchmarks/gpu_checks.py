@@ -72,7 +72,7 @@ def main() -> int:
                     observation, condition = denoiser.observe(y)
                 start = denoiser.process.start(SampleNoise([7, 8, 9], "cuda")(y), observation)
                 noise = SampleNoise([1, 2, 3], "cuda")
-                return sample(denoiser, start, observation, noise, None, **condition)  # type: ignore[operator,no-any-return]
+                return sample(denoiser, start, observation, noise, None, **condition)  # type: ignore[operator]
 
             name = f"{precision}, {type(sampler).__name__} on the {kind} model"
             expected = run(sampler, plain)
