@@ -11,11 +11,14 @@ import torch
 
 from ornstein.acceleration import Acceleration, GraphedSampler, accelerate
 from ornstein.denoiser import Denoiser
+from ornstein.networks.dcunet import DCUNet
 from ornstein.networks.ncsnpp import NCSNpp
 from ornstein.noise import SampleNoise
-from ornstein.parameterization import X0, Score
+from ornstein.parameterization import X0, OneShot, Score
 from ornstein.process.bridge import SchroedingerBridge
 from ornstein.process.ouve import OUVE
+from ornstein.process.prediction import Prediction
+from ornstein.regeneration import StochasticRegeneration
 from ornstein.samplers.ancestral import Ancestral
 from ornstein.samplers.base import Sampler
 from ornstein.samplers.ode_solvers import DPMSolverPP2M, Heun
@@ -29,13 +32,24 @@ SAMPLERS: list[tuple[str, Sampler]] = [
     ("score", Heun(steps=4, grid=UniformGrid(end=0.03, to_zero=True))),
     ("bridge", Ancestral(steps=4, eta=1.0, grid=PowerGrid(end=1e-4))),
     ("bridge", Ancestral(steps=4, eta=0.0, grid=PowerGrid(end=1e-4))),
+    ("DCUNet", PredictorCorrector(steps=4)),
+    ("regeneration", PredictorCorrector(steps=4, corrector=None)),
 ]
 
 
 def main() -> int:
     torch.manual_seed(0)
     torch.backends.cudnn.deterministic = True
+    predictor = NCSNpp(**SMALL, input_channels=2, time_conditioned=False)  # type: ignore[arg-type]
+    regeneration = StochasticRegeneration(
+        NCSNpp(**SMALL, input_channels=6, time_division="pyramid"),  # type: ignore[arg-type]
+        OUVE(),
+        Score(scale=-1.0),
+        Denoiser(predictor, Prediction(), OneShot()),
+    )
     models = {
+        "DCUNet": Denoiser(DCUNet(), OUVE(), Score(scale=-1.0)).cuda().eval(),
+        "regeneration": regeneration.cuda().eval(),
         "score": Denoiser(NCSNpp(**SMALL, time_division="pyramid"), OUVE(), Score(scale=-1.0)).cuda().eval(),  # type: ignore[arg-type]
         "bridge": Denoiser(NCSNpp(**SMALL), SchroedingerBridge(), X0()).cuda().eval(),  # type: ignore[arg-type]
     }
@@ -46,15 +60,19 @@ def main() -> int:
         failed += not passed
         print("ok    " if passed else "FAILED", name, flush=True)
 
-    y = 0.3 * torch.randn(3, 1, 256, 64, dtype=torch.complex64, device="cuda")
+    whole_y = 0.3 * torch.randn(3, 1, 257, 64, dtype=torch.complex64, device="cuda")
     for precision in ("float32", "bfloat16", "float16"):
         for kind, sampler in SAMPLERS:
             plain = accelerate(models[kind], Acceleration(precision))
             graphed = accelerate(models[kind], Acceleration(precision, graphs=4))
-            start = plain.process.start(SampleNoise([7, 8, 9], "cuda")(y), y)
+            y = whole_y if kind == "DCUNet" else whole_y[:, :, :256].contiguous()
 
-            def run(sample: object, denoiser: Denoiser, start: torch.Tensor = start) -> torch.Tensor:
-                return sample(denoiser, start, y, SampleNoise([1, 2, 3], "cuda"))  # type: ignore[operator,no-any-return]
+            def run(sample: object, denoiser: Denoiser, y: torch.Tensor = y) -> torch.Tensor:
+                with torch.no_grad():
+                    observation, condition = denoiser.observe(y)
+                start = denoiser.process.start(SampleNoise([7, 8, 9], "cuda")(y), observation)
+                noise = SampleNoise([1, 2, 3], "cuda")
+                return sample(denoiser, start, observation, noise, None, **condition)  # type: ignore[operator]
 
             name = f"{precision}, {type(sampler).__name__} on the {kind} model"
             expected = run(sampler, plain)
@@ -74,6 +92,7 @@ def main() -> int:
             finally:
                 torch.cuda.set_sync_debug_mode("default")
             check(f"no step waits: {name}", not waits)
+    y = whole_y[:, :, :256].contiguous()
     rounded = accelerate(models["bridge"], Acceleration(graphs=2, batches=(4,)))
     exact = accelerate(models["bridge"], Acceleration(graphs=2))
     close = torch.allclose(rounded(y, 0.5, y).x0, exact(y, 0.5, y).x0, rtol=1e-3, atol=1e-4)

@@ -39,6 +39,8 @@ class Checkpoint:
     """The sampler settings that belong to these weights."""
     info: dict[str, Any] = field(default_factory=dict)
     """Free notes: data, steps, scores, licence."""
+    weights: str = "ema"
+    """What the weights are: averaged (ema) or those of the last step (raw)."""
 
 
 def save(
@@ -90,7 +92,8 @@ def load(path: str | Path, app: str | None = None) -> Checkpoint:
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     _fill(denoiser, tensors, path, "its own network")
-    return Checkpoint(denoiser.eval(), representation, sampler, config.get("info") or {})
+    weights = "raw" if config.get("weights") == "raw" else "ema"
+    return Checkpoint(denoiser.eval(), representation, sampler, config.get("info") or {}, weights)
 
 
 def load_weights(path: str | Path, denoiser: Denoiser, app: str | None = None) -> None:

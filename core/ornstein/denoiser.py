@@ -1,6 +1,7 @@
 """A network that knows its process and what its output means."""
 
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -26,20 +27,38 @@ class Denoiser(nn.Module):
     (B,) in the real type of x. Under autocast only the network runs in low precision.
     """
 
+    observe_evaluations: ClassVar[int] = 0
+    """Network calls of `observe`."""
+
     def __init__(self, network: nn.Module, process: Process, parameterization: Parameterization) -> None:
         super().__init__()
         self.network = network
         self.process = process
         self.parameterization = parameterization
 
+    def observe(self, y: Tensor | None) -> tuple[Tensor | None, dict[str, Tensor]]:
+        """What the process runs towards and the condition of the calls, from the measured `y` (B, *): once per sample.
+
+        Here y itself and nothing; a denoiser that estimates its observation first overrides this.
+        """
+        return y, {}
+
+    def with_networks(self, change: Callable[[nn.Module], nn.Module]) -> "Denoiser":
+        """The same denoiser with `change(network)` for every network in it."""
+        return Denoiser(change(self.network), self.process, self.parameterization)
+
     def forward(self, x: Tensor, t: Tensor | float, y: Tensor | None = None, **condition: Tensor) -> Estimate:
         """Estimate for `x` (B, *) at time `t`, () or (B,), given the observation `y` (B, *)."""
         t = as_time(t)
+        return self.parameterization.estimate(self.process, self.output(x, t, y, **condition), x, t, y)
+
+    def output(self, x: Tensor, t: Tensor, y: Tensor | None = None, **condition: Tensor) -> Tensor:
+        """Output of the network, in the dtype of `x`, given the state, the time and what it is shown of y."""
         scaled, network_time, seen = self.parameterization.inputs(self.process, x, t, y)
         if network_time.ndim == 0 and network_time.device.type == "cpu":  # a host number: no copy to wait for
             times = torch.full((len(x),), network_time.item(), dtype=x.real.dtype, device=x.device)
         else:
             times = network_time.to(device=x.device, dtype=x.real.dtype).expand(len(x))
         arguments = (scaled, times) if seen is None else (scaled, times, seen)
-        output = self.network(*arguments, **condition).to(x.dtype)
-        return self.parameterization.estimate(self.process, output, x, t, y)
+        output: Tensor = self.network(*arguments, **condition)
+        return output.to(x.dtype)

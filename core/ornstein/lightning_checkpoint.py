@@ -79,11 +79,11 @@ class LightningCheckpoint:
     epoch: int
     global_step: int
 
-    def ema_state_dict(self, prefix: str = "", average: str | None = None) -> dict[str, Tensor]:
+    def ema_state_dict(self, prefix: str | tuple[str, ...] = "", average: str | None = None) -> dict[str, Tensor]:
         """`state_dict` with the averaged weights in place of the raw ones, buffers as they are.
 
         Args:
-            prefix: names the part of the state dict that a published `ema` averages; `dnn.` in SGMSE+.
+            prefix: names the parts of the state dict that a published `ema` averages; `dnn.` in SGMSE+.
             average: which of our own averages; the first if None.
 
         Raises:
@@ -100,7 +100,8 @@ class LightningCheckpoint:
         shadows = self.ema.shadow_params
         if [self.state_dict[n].shape for n in names] != [shadow.shape for shadow in shadows]:
             raise UserError(
-                f"{self.path}: its {len(shadows)} averaged tensors do not match the {len(names)} weights {prefix}*; "
+                f"{self.path}: its {len(shadows)} averaged tensors do not match the {len(names)} weights "
+                f"{'* and '.join([prefix] if isinstance(prefix, str) else prefix)}*; "
                 "ask for the raw weights"
             )
         return self.state_dict | dict(zip(names, shadows, strict=True))

@@ -39,6 +39,16 @@ class X0(Parameterization):
 
 
 @dataclass(frozen=True)
+class OneShot(X0):
+    """F = x0 from the state alone: the network is not shown y (predictive models, whose state is y)."""
+
+    def inputs(
+        self, process: Process, x: Tensor, t: Tensor, y: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        return x, process.network_time(t), None
+
+
+@dataclass(frozen=True)
 class Noise(Parameterization):
     """F = z, the unit noise (epsilon prediction)."""
 

@@ -16,7 +16,7 @@ app = App(
         ),
         "prepare-corpus": Verb("ornstein_speech.corpora:prepare_corpus", "make a published corpus from your copies"),
         "resample": Verb("ornstein_speech.resampling:resample", "copy a folder of recordings at another rate"),
-        "import": Verb("ornstein_speech.published:import_checkpoint", "convert a published SGMSE checkpoint"),
+        "import": Verb("ornstein_speech.published:import_checkpoint", "convert a published SGMSE+ or StoRM checkpoint"),
         "export": Verb("ornstein_speech.export:export", "turn a training checkpoint into a file for enhance"),
     },
     task="ornstein_speech.task:SpeechTask",

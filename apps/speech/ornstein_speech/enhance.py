@@ -202,7 +202,8 @@ class Enhancer:
     @property
     def evaluations(self) -> int | None:
         """Network calls a chunk (NFE), None where the step size adapts."""
-        return self.sampler.evaluations(self.denoiser.process)
+        calls = self.sampler.evaluations(self.denoiser.process)
+        return None if calls is None else calls + self.denoiser.observe_evaluations
 
     def __call__(
         self,
@@ -309,8 +310,9 @@ class Enhancer:
         try:
             with torch.inference_mode():
                 spec = self.representation.pad_frames(self.representation.forward(waves.to(self.device)))
-                start = process.start(noise(spec) if self.from_noise else torch.zeros_like(spec), spec)
-                estimate = self.sampler(self.denoiser, start, y=spec, noise=noise, on_step=on_step)
+                y, condition = self.denoiser.observe(spec)
+                start = process.start(noise(spec) if self.from_noise else torch.zeros_like(spec), y)
+                estimate = self.sampler(self.denoiser, start, y, noise, on_step, **condition)
                 return self.representation.inverse(estimate, waves.shape[-1]).cpu()
         except torch.OutOfMemoryError:
             raise UserError(

@@ -140,10 +140,11 @@ class SpeechTask(Task):
         noisy = batch["noisy"]
         peak = noisy.abs().amax(-1, keepdim=True).clamp(min=torch.finfo(noisy.dtype).tiny)
         with torch.autocast(self.device.type, enabled=False):
-            y = self.representation.pad_frames(self.representation.forward(noisy / peak))
+            spec = self.representation.pad_frames(self.representation.forward(noisy / peak))
             noise = self.validation_noise(batch, batch_idx)
-        start = self.denoiser.process.start(noise(y), y)
         with torch.compiler.set_stance("force_eager"):  # files have many lengths; each would compile anew
-            estimate = self.sampler(self.denoiser, start, y, noise)
+            y, condition = self.denoiser.observe(spec)
+            start = self.denoiser.process.start(noise(spec), y)
+            estimate = self.sampler(self.denoiser, start, y, noise, None, **condition)
         with torch.autocast(self.device.type, enabled=False):
             return self.representation.inverse(estimate, noisy.shape[-1]) * peak

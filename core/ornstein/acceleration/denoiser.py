@@ -44,7 +44,11 @@ def accelerate(denoiser: Denoiser, how: Acceleration = Acceleration()) -> Denois
 
     Later changes of the original's weights do not reach it. It works with every sampler, and guidance may wrap it.
     """
-    network = copy.deepcopy(denoiser.network).eval().requires_grad_(False)
+    return denoiser.with_networks(lambda network: _fast(network, how)).eval()
+
+
+def _fast(network: nn.Module, how: Acceleration) -> "_FastNetwork":
+    network = copy.deepcopy(network).eval().requires_grad_(False)
     if how.precision != "float32":
         for module in network.modules():  # once, instead of casting the weights at every call
             if isinstance(module, CONVOLUTIONS):
@@ -53,7 +57,7 @@ def accelerate(denoiser: Denoiser, how: Acceleration = Acceleration()) -> Denois
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if how.compile:
         network.compile(dynamic=False)
-    return Denoiser(_FastNetwork(network, how), denoiser.process, denoiser.parameterization).eval()
+    return _FastNetwork(network, how)
 
 
 class _FastNetwork(nn.Module):

@@ -88,11 +88,15 @@ class PredictorCorrector(Sampler):
                 for _ in range(self.corrector_steps):
                     x = self.corrector(denoiser(x, t, y, **condition), drawn(noise, x))
             estimate = denoiser(x, t, y, **condition)
-            g = denoiser.process.diffusion_squared(t).sqrt() * self.noise_scale
-            x = reverse_mean(estimate, t - s, g)
+            g, dt = denoiser.process.diffusion_squared(t).sqrt() * self.noise_scale, self.step_length(t, s)
+            x = reverse_mean(estimate, dt, g)
             if i < len(pairs) - 1 and self.noise_scale > 0:
-                x = x + expand(g * (t - s).sqrt(), x) * drawn(noise, x)
+                x = x + expand(g * dt.sqrt(), x) * drawn(noise, x)
             yield x
+
+    def step_length(self, t: Tensor, s: Tensor) -> Tensor:
+        """dt of the step from `t` to `s`."""
+        return t - s
 
     def evaluations(self, process: Process) -> int:
         return self.steps * (1 + (self.corrector_steps if self.corrector is not None else 0))

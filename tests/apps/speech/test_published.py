@@ -14,20 +14,33 @@ from torch import Tensor
 from ornstein import checkpoint
 from ornstein.cli import main
 from ornstein.errors import UserError
+from ornstein.networks import dcunet
+from ornstein.networks.dcunet import ARCHITECTURES
+from ornstein.networks.ncsnpp import from_published
 from ornstein.parameterization import Score
 from ornstein.process.affine import expand
 from ornstein.process.bridge import SchroedingerBridge
 from ornstein.process.ouve import OUVE
+from ornstein.regeneration import StochasticRegeneration
+from ornstein.samplers.ancestral import Ancestral
 from ornstein.samplers.compat_bridge import PublishedBridge
+from ornstein.samplers.compat_uniform_steps import PublishedUniformSteps
 from ornstein.samplers.ode import ProbabilityFlowODE
 from ornstein.samplers.predictor_corrector import AnnealedLangevin, Langevin, PredictorCorrector
-from ornstein.samplers.time_grids import UniformGrid
+from ornstein.samplers.time_grids import UniformGrid, UserGrid
 from ornstein_speech.enhance import Enhancer
 from ornstein_speech.preconditioning import Preconditioned
+from ornstein_speech.published import components as published_components
 from ornstein_speech.published import import_checkpoint, read_published
 from ornstein_speech.representation import CompressedSpectrogram
 
 TINY = OWN / "speech" / "tiny_sgmse_ouve.ckpt"
+TINY_DCUNET = (  # the architecture that the vectors call "tiny"
+    (4, (4, 4), (1, 1), (1, 1)),
+    (4, (4, 4), (1, 1), (1, 1)),
+    (8, (4, 4), (2, 1), (2, 1)),
+    (8, (4, 4), (2, 2), (4, 1)),
+)
 
 
 def assert_close(ours: Tensor, published: Tensor, tolerance: float) -> None:
@@ -85,7 +98,8 @@ def write(path: Path, source: Path = TINY, weights: dict[str, Tensor] | None = N
     original = checkpoint.read_lightning(source)
     state = original.state_dict if weights is None else {f"dnn.{name}": tensor for name, tensor in weights.items()}
     options = {name: value for name, value in (options_of(source) | changes).items() if value != "-"}
-    averages = [tensor for name, tensor in state.items() if name.startswith("dnn.")]
+    buffers = ("running_mean", "running_var", "num_batches_tracked")  # of batch norms: not averaged
+    averages = [t for name, t in state.items() if name.startswith("dnn.") and not name.endswith(buffers)]
     ema = {"decay": 0.999, "num_updates": 1, "shadow_params": averages, "collected_params": None}
     torch.save({"epoch": 3, "global_step": 7, "state_dict": state, "hyper_parameters": options, "ema": ema}, path)
     return path
@@ -196,6 +210,167 @@ def test_48_khz(tmp_path: Path) -> None:
     assert (representation.sample_rate, representation.padding) == (48000, "reflect")
 
 
+def test_the_step_rule_of_before_june_2024(tmp_path: Path) -> None:
+    _, _, sampler, _ = read_published(TINY, step_rule="uniform")
+    grid = UniformGrid(end=0.03, to_zero=True)
+    assert sampler == PublishedUniformSteps(30, grid, AnnealedLangevin(0.5), 1)
+    target = tmp_path / "a.safetensors"
+    assert main(["speech", "import", str(TINY), "-o", str(target), "--step_rule", "uniform"]) == 0
+    loaded = checkpoint.load(target)
+    assert loaded.sampler == sampler
+    wave = 0.1 * torch.randn(1, 2000, generator=torch.Generator().manual_seed(0))
+    ours, todays = (Enhancer(path, steps=3, device="cpu") for path in (target, imported(TINY, tmp_path)))
+    assert not torch.equal(ours(wave, 16000), todays(wave, 16000))
+    with pytest.raises(UserError, match="only the predictor-corrector"):
+        read_published(write(tmp_path / "a.ckpt", sampler_type="ode"), step_rule="uniform")
+
+
+def imported(path: Path, folder: Path) -> Path:
+    return import_checkpoint(path, folder / f"{path.stem}.safetensors", overwrite=True)
+
+
+@reference_files("speech", "dcunet_tiny*.npz", needs=["x", "y", "t", "out", "config", ".safetensors"])
+def test_score_of_dcunet(vectors: ReferenceFile, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Minus the output; the batch norms' statistics come from the state dict, as the averages do not hold them."""
+    if vectors.json("config")["dcunet_architecture"] == "tiny":
+        monkeypatch.setitem(ARCHITECTURES, "tiny", TINY_DCUNET)
+    weights = in_order(vectors)
+    path = write(tmp_path / "a.ckpt", weights=weights, **vectors.json("config"), n_fft=64, hop_length=16)
+    denoiser, representation, _, info = read_published(path)
+    assert representation == CompressedSpectrogram(64, 16)
+    assert info["backbone"] == "dcunet"
+    x, y, t = (vectors.tensor(name) for name in ("x", "y", "t"))
+    with torch.no_grad():
+        score = denoiser.double()(x.to(torch.complex128), t, y.to(torch.complex128)).score
+    assert_close(-score, vectors.tensor("out"), 1e-7)
+    wave = torch.randn(2000, generator=torch.Generator().manual_seed(0))
+    assert Enhancer(imported(path, tmp_path), steps=1, device="cpu")(wave, 16000).isfinite().all()
+
+
+def in_order(vectors: ReferenceFile) -> dict[str, Tensor]:
+    stored = vectors.weights()
+    return {name: stored[name] for name in dcunet.from_published(vectors.json("config")).state_dict()}
+
+
+STORM_SIZE: dict[str, Any] = {"nf": 8, "ch_mult": [1, 2], "num_res_blocks": 1, "attn_resolutions": [0]}
+
+
+def storm_file(path: Path, condition: str = "both") -> tuple[Path, dict[str, torch.nn.Module]]:
+    """A file of StoRM with random averages, and the networks of these."""
+    torch.manual_seed(0)
+    channels = 6 if condition == "both" else 4
+    nets = {
+        "denoiser_net": from_published("ncsnpp", {**STORM_SIZE, "discriminative": True}),
+        "score_net": from_published("ncsnpp", {**STORM_SIZE, "input_channels": channels}),
+    }
+    for net in nets.values():
+        for parameter in net.parameters():
+            parameter.data += 0.05 * torch.randn(parameter.shape)
+    averaged = {f"{name}.{key}": value for name, net in nets.items() for key, value in net.state_dict().items()}
+    raw = {name: torch.zeros_like(tensor) for name, tensor in averaged.items()}
+    options: dict[str, Any] = {"backbone_denoiser": "ncsnpp", "backbone_score": "ncsnpp", "condition": condition}
+    options |= {"sde": "ouve", "theta": 1.5, "sigma_min": 0.05, "sigma_max": 0.5, "sde_n": 1000, "t_eps": 0.03}
+    options |= {"n_fft": 62, "hop_length": 16, "spec_factor": 0.33, "spec_abs_exponent": 0.5, "loss_type_score": "mse"}
+    options |= {"input_channels": channels, "discriminative": False, "mode": "regen-joint-training", **STORM_SIZE}
+    ema = {"decay": 0.999, "num_updates": 1, "shadow_params": list(averaged.values()), "collected_params": None}
+    torch.save({"epoch": 1, "global_step": 2, "state_dict": raw, "hyper_parameters": options, "ema": ema}, path)
+    return path, nets
+
+
+@pytest.mark.parametrize("condition", ["both", "noisy", "post_denoiser"])
+def test_storm(tmp_path: Path, condition: str) -> None:
+    """The published regeneration, step by step: D(y) once, then N predictor steps towards it."""
+    path, nets = storm_file(tmp_path / "storm.ckpt", condition)
+    denoiser, representation, sampler, info = read_published(path)
+    assert sampler == PredictorCorrector(30, UniformGrid(end=0.03, to_zero=True), None)
+    assert representation == CompressedSpectrogram(62, 16, factor=0.33)
+    assert info["backbone_score"] == "ncsnpp"
+    generator = torch.Generator().manual_seed(0)
+    y, z = torch.randn(2, 1, 1, 32, 8, dtype=torch.complex64, generator=generator)
+    draws = torch.randn(3, 1, 1, 32, 8, dtype=torch.complex64, generator=generator)
+    with torch.no_grad():
+        target = nets["denoiser_net"](y, None)
+        seen = {"both": [y, target], "noisy": [y], "post_denoiser": [target]}[condition]
+        std = OUVE().coefficients(torch.tensor(1.0, dtype=torch.float64)).s.float()
+        x = mean = target + std * z
+        for i, t in enumerate(torch.linspace(1, 0.03, 4)):
+            dt = 0.97 / 3 if i < 3 else 0.03
+            score = -nets["score_net"](x, t[None], torch.cat(seen, 1))
+            g = 0.05 * 10**t * (2 * torch.tensor(10.0).log()) ** 0.5
+            mean = x - (1.5 * (target - x) - g**2 * score) * dt
+            x = mean + (g * dt**0.5 * draws[i] if i < 3 else 0)
+        observation, given = denoiser.observe(y)
+        assert_close(observation, target, 1e-6)
+        start = denoiser.process.start(z, observation)
+        ours = dataclasses.replace(sampler, steps=4)(denoiser, start, observation, replay(draws), None, **given)
+    assert_close(ours, mean, 1e-4)
+    wave = 0.1 * torch.randn(1500, generator=generator)
+    enhanced = [Enhancer(imported(path, tmp_path), steps=2, device="cpu")(wave, 16000) for _ in range(2)]
+    assert torch.equal(*enhanced)
+    assert enhanced[0].abs().max() > 0
+
+
+def test_sizes_of_storm_that_its_files_leave_out() -> None:
+    """Key lists of the published networks: 27,342,350 and 27,776,038 parameters, and nothing about their sizes."""
+    lists = {name: ReferenceFile(OWN / "speech" / f"keys_storm_{name}.json") for name in ("denoiser_2ch", "score_6ch")}
+    prefixes = {"denoiser_2ch": "denoiser_net.", "score_6ch": "score_net."}
+    options = {"backbone_denoiser": "ncsnpp", "backbone_score": "ncsnpp", "sde": "ouve", "input_channels": 6}
+    with torch.device("meta"):
+        tensors = {
+            prefixes[name] + key: torch.empty(shape) for name, keys in lists.items() for key, shape in keys["tensors"]
+        }
+        denoiser, *_ = published_components(options, tensors)
+    assert isinstance(denoiser, StochasticRegeneration)
+    counts = [sum(p.numel() for p in net.parameters()) for net in (denoiser.predictor, denoiser.network)]
+    assert counts == [lists[name]["n_parameters"] for name in prefixes] == [27_342_350, 27_776_038]
+
+
+def test_predictive_model(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = from_published("ncsnpp", {**STORM_SIZE, "discriminative": True})
+    for parameter in net.parameters():
+        parameter.data += 0.05 * torch.randn(parameter.shape)
+    options = {**STORM_SIZE, "discriminative": True, "n_fft": 62, "hop_length": 16, "loss_type": "mse"}
+    path = write(tmp_path / "a.ckpt", weights=dict(net.state_dict()), **options)
+    denoiser, representation, sampler, _ = read_published(path)
+    assert sampler == Ancestral(1, UserGrid((1.0, 0.0)), eta=0.0)
+    y = torch.randn(2, 1, 32, 64, dtype=torch.complex64)
+    with torch.no_grad():
+        assert torch.equal(sampler(denoiser, y, y), net(y, None))
+    wave = 0.1 * torch.randn(1500, generator=torch.Generator().manual_seed(0))
+    wave -= wave.mean()
+    enhancer = Enhancer(imported(path, tmp_path), device="cpu")
+    spec = representation.pad_frames(representation.forward(wave[None, None] / wave.abs().max()))
+    with torch.no_grad():
+        expected = representation.inverse(net(spec, None), len(wave))[0, 0] * wave.abs().max()
+    torch.testing.assert_close(enhancer(wave, 16000), expected)
+    assert enhancer.evaluations == 1
+    with pytest.raises(UserError, match="leave --steps out"):
+        Enhancer(imported(path, tmp_path), steps=5, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"backbone_score": "convtasnet"}, "'convtasnet' is not built"),
+        ({"condition": "clean"}, "condition 'clean' is not supported"),
+        ({"condition": "noisy"}, "make no network"),
+        ({"return_time": True}, "on waveforms"),
+        ({"backbone_denoiser": "none"}, "'none' is not built"),
+        ({"sde": "ouvp"}, "'ouvp' is not supported"),
+        ({"backbone_denoiser": None}, "no StoRM checkpoint"),
+    ],
+)
+def test_files_of_storm_that_are_not_supported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], message: str
+) -> None:
+    path, _ = storm_file(tmp_path / "storm.ckpt")
+    content = torch.load(path, weights_only=True)
+    content["hyper_parameters"] |= changes
+    torch.save(content, path)
+    assert message in complaint(capsys, path, tmp_path / "a.safetensors")
+
+
 @pytest.mark.parametrize("loss", ["mse", "mae"])
 def test_files_of_2022(tmp_path: Path, loss: str) -> None:
     newer = ("sampler_type", "sr", "c_in", "c_out", "c_skip", "network_scaling", "sigma_data", "l1_weight")
@@ -228,6 +403,18 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert torch.equal(stored, raw.half())
 
 
+def test_sampler_settings_to_keep(tmp_path: Path) -> None:
+    target = tmp_path / "a.safetensors"
+    assert main(["speech", "import", str(TINY), "-o", str(target), "--steps", "50", "--snr", "0.33"]) == 0
+    assert checkpoint.load(target).sampler == PredictorCorrector(50, corrector=AnnealedLangevin(0.33))
+    for settings, message in (({"steps": 0}, "--steps 0"), ({"snr": -1.0}, "--snr -1")):
+        with pytest.raises(UserError, match=message):
+            import_checkpoint(TINY, tmp_path / "b.safetensors", **settings)  # type: ignore[arg-type]
+    path, _ = storm_file(tmp_path / "storm.ckpt")
+    with pytest.raises(UserError, match="with a corrector"):
+        import_checkpoint(path, tmp_path / "b.safetensors", snr=0.5)
+
+
 def complaint(capsys: pytest.CaptureFixture[str], source: Path, target: Path) -> str:
     """Expect exit code 2, one line that names the file, and no output; return the line."""
     capsys.readouterr()
@@ -242,7 +429,10 @@ def complaint(capsys: pytest.CaptureFixture[str], source: Path, target: Path) ->
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"backbone": "dcunet"}, "dcunet, which is not supported yet"),
+        ({"backbone": "dcunet"}, "make no network"),
+        ({"backbone": "dcunet", "dcunet_norm_type": "CbN"}, "'CbN' is not built"),
+        ({"backbone": "dcunet", "loss_type": "data_prediction"}, "with ncsnpp_v2 it is"),
+        ({"backbone": "dcunet", "discriminative": True}, "dcunet without y"),
         ({"backbone": "other"}, "backbone 'other' is not built"),
         ({"backbone": "-"}, "no SGMSE+ checkpoint"),
         ({"sde": "ouvp"}, "'ouvp' is not supported"),
@@ -259,7 +449,8 @@ def complaint(capsys: pytest.CaptureFixture[str], source: Path, target: Path) ->
         ({"ch_mult": 3}, "make no network"),
         ({"nf": "8"}, "make no network"),
         ({"fir": False}, "fir = False is not built"),
-        ({"discriminative": True}, "not supported yet"),
+        ({"discriminative": True}, "make no network"),
+        ({"input_channels": 4, "spatial_channels": 2}, "several microphones"),
     ],
 )
 def test_what_is_not_supported(
@@ -276,7 +467,7 @@ def test_other_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "no PyTorch checkpoint" in complaint(capsys, tmp_path / "text.ckpt", target)
     assert "there is no file" in complaint(capsys, tmp_path / "missing.ckpt", target)
     torch.save({"state_dict": {"denoiser_net.a": torch.ones(1)}, "hyper_parameters": {}}, tmp_path / "storm.ckpt")
-    assert "StoRM checkpoint, which is not supported yet" in complaint(capsys, tmp_path / "storm.ckpt", target)
+    assert "no StoRM checkpoint: its options name no backbone" in complaint(capsys, tmp_path / "storm.ckpt", target)
     torch.save({"state_dict": {"net.a": torch.ones(1)}}, tmp_path / "other.ckpt")
     assert "no SGMSE+ checkpoint" in complaint(capsys, tmp_path / "other.ckpt", target)
     torch.save({"state_dict": {}, "ornstein": {"app": "speech"}}, tmp_path / "own.ckpt")

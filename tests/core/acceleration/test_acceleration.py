@@ -5,12 +5,15 @@ import torch
 from torch import Tensor, nn
 
 from ornstein.acceleration import Acceleration, GraphedCall, GraphedSampler, accelerate, evaluate_together
+from ornstein.acceleration.denoiser import Precision
 from ornstein.denoiser import Denoiser
 from ornstein.errors import UserError
 from ornstein.noise import SampleNoise
-from ornstein.parameterization import X0
+from ornstein.parameterization import X0, OneShot, Score
 from ornstein.process.bridge import SchroedingerBridge
 from ornstein.process.ouve import OUVE
+from ornstein.process.prediction import Prediction
+from ornstein.regeneration import StochasticRegeneration
 from ornstein.samplers.ancestral import Ancestral
 from ornstein.samplers.ode import ProbabilityFlowODE
 from ornstein.samplers.time_grids import UniformGrid
@@ -72,6 +75,34 @@ def test_normalisation_keeps_float32_weights(denoiser: Denoiser) -> None:
     types = {name: tensor.dtype for name, tensor in accelerate(denoiser, Acceleration("float16")).state_dict().items()}
     assert {dtype for name, dtype in types.items() if ".1." in name} == {torch.float32}
     assert {dtype for name, dtype in types.items() if ".0." in name or ".3." in name} == {torch.float16}
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_both_networks_of_a_regeneration_are_fast(precision: Precision, signals: tuple[Tensor, Tensor]) -> None:
+    class Predictor(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Conv2d(1, 1, 3, padding=1)
+
+        def forward(self, x: Tensor, t: Tensor) -> Tensor:
+            return self.layer(x)
+
+    torch.manual_seed(0)
+    predictor = Denoiser(Predictor(), Prediction(), OneShot())
+    network = Network()
+    network.layers[0] = nn.Conv2d(4, 8, 3, padding=1)
+    denoiser = StochasticRegeneration(network, OUVE(), Score(-1.0), predictor).eval()
+    fast = accelerate(denoiser, Acceleration(precision))
+    (x, y), results = signals, []
+    with torch.no_grad():
+        for model in (denoiser, fast):
+            observation, condition = model.observe(y)
+            results.append(torch.cat([observation, model(x, 0.5, observation, **condition).score]))
+    assert isinstance(fast, StochasticRegeneration)
+    assert float((results[1] - results[0]).norm() / results[0].norm()) < (1e-5 if precision == "float32" else 0.03)
+    convolutions = [m.weight.dtype for m in fast.modules() if isinstance(m, nn.Conv2d)]
+    assert set(convolutions) == {getattr(torch, precision)}
+    assert all(p.dtype == torch.float32 for p in denoiser.parameters())
 
 
 @pytest.mark.parametrize("settings", [{"precision": "int4"}, {"graphs": -1}, {"batches": (0, 2)}])

@@ -2,15 +2,19 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import expi
 
 from ornstein.process.affine import Process, combine
+from ornstein.process.bbed import BBED
 from ornstein.process.bridge import SchroedingerBridge
 from ornstein.process.edm import EDM
 from ornstein.process.ouve import OUVE
+from ornstein.process.ouvp import OUVP
 from ornstein.process.rectified_flow import RectifiedFlow
 from ornstein.process.ve import VE
 from ornstein.process.vp import VP, CosineVP
@@ -25,6 +29,10 @@ PROCESSES: list[Process] = [
     OUVE(theta=2.0, sigma_min=0.1, sigma_max=1.0),
     SchroedingerBridge(),
     SchroedingerBridge(k=10.0, c=0.01, eps=1e-8),
+    OUVP(),
+    OUVP(beta_min=0.1, beta_max=4.0, stiffness=1.5),
+    BBED(),
+    BBED(k=10.0, theta=0.08),
 ]
 every_process = pytest.mark.parametrize("process", PROCESSES, ids=repr)
 INSIDE = torch.linspace(0.04, 0.96, 9, dtype=torch.float64)
@@ -114,6 +122,19 @@ def test_starts() -> None:
     torch.testing.assert_close(SchroedingerBridge().start(z, y), y)
     torch.testing.assert_close(OUVE().start(z, y), y + OUVE().coefficients(torch.ones((), dtype=torch.float64)).s * z)
     torch.testing.assert_close(EDM().start(z), 80 * z)
+    for process in (OUVP(), BBED()):
+        s = process.coefficients(torch.tensor(process.T, dtype=torch.float64)).s
+        torch.testing.assert_close(process.start(z, y), y + s * z)
+
+
+@pytest.mark.parametrize(("k", "theta"), [(2.6, 0.52), (10.0, 0.08)])
+def test_variance_of_bbed_is_the_published_one(k: float, theta: float) -> None:
+    """Lay et al. 2023, with the exponential integral of SciPy."""
+    t = np.array([0.03, 0.2, 0.5, 0.9, 0.999])
+    h = np.log(k)
+    rise = k ** (2 * t) - 1 + t + 2 * k**2 * h * (1 - t) * (expi(2 * (t - 1) * h) - expi(-2 * h))
+    ours = BBED(k, theta).coefficients(torch.from_numpy(t)).s ** 2
+    np.testing.assert_allclose(ours.numpy(), (1 - t) * theta * rise, rtol=1e-11)
 
 
 def test_times_per_sample_agree_with_a_shared_time() -> None:
@@ -140,6 +161,10 @@ def test_a_missing_observation_is_named() -> None:
         lambda: VE(sigma_min=0.0),
         lambda: EDM(sigma_max=0.0),
         lambda: VP(beta_min=2.0, beta_max=1.0),
+        lambda: OUVP(beta_min=0.0),
+        lambda: OUVP(stiffness=0.0),
+        lambda: BBED(k=1.0),
+        lambda: BBED(theta=0.0),
     ],
 )
 def test_parameters_outside_their_range_are_refused(make: Callable[[], Process]) -> None:

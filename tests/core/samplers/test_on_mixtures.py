@@ -11,9 +11,11 @@ from torch import Tensor
 from ornstein.analysis.mixture import GaussianMixture, MixtureDenoiser, exact_flow
 from ornstein.noise import SampleNoise
 from ornstein.process.affine import Process
+from ornstein.process.bbed import BBED
 from ornstein.process.bridge import SchroedingerBridge
 from ornstein.process.edm import EDM
 from ornstein.process.ouve import OUVE
+from ornstein.process.ouvp import OUVP
 from ornstein.process.rectified_flow import RectifiedFlow
 from ornstein.process.ve import VE
 from ornstein.process.vp import VP, CosineVP
@@ -40,6 +42,8 @@ PROCESSES: dict[str, Process] = {
     "rf": RectifiedFlow(),
     "ouve": OUVE(),
     "bridge": SchroedingerBridge(),
+    "ouvp": OUVP(beta_min=0.1, beta_max=4.0),
+    "bbed": BBED(),
 }
 
 
