@@ -150,6 +150,23 @@ class Task(LightningModule):
             if isinstance(loader, ResumableLoader):
                 loader.frozen = bool(getattr(self.trainer, "overfit_batches", 0))
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip as the Trainer says. Lightning refuses that for fused optimizers under any mixed precision, though only
+        a gradient scaler, which bfloat16 has none of, would be in the way."""
+        if not gradient_clip_val:
+            return
+        if getattr(self.trainer.precision_plugin, "scaler", None) is not None:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        elif gradient_clip_algorithm == "value":
+            torch.nn.utils.clip_grad_value_(self.parameters(), gradient_clip_val)
+        else:
+            torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         if getattr(self.trainer.precision_plugin, "scaler", None) is None:  # which skips such steps as its daily work
             norm = self._guard.protect(optimizer, self.parameters(), self.global_step, self.trainer.world_size)
