@@ -62,7 +62,9 @@ def prepare(
         raise UserError("minutes and noise_minutes have to be positive")
     settings = {"format": _FORMAT, "set": SALT, "form": form, "minutes": minutes, "noise_minutes": noise_minutes}
     if (done := open_folder(target, settings, ("speech", "noise"), overwrite)) is not None:
-        verify(target)
+        count = verify(target)
+        if not quiet:
+            print(f"{count} files in {target}, complete and unchanged")
         return done
     trees = {}
     descriptions = []
