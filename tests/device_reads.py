@@ -24,8 +24,9 @@ class Reads(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
+        tensors = any(isinstance(leaf, torch.Tensor) for leaf in tree_leaves((args, kwargs)))
         numbers = any(isinstance(leaf, (bool, int, float)) for leaf in tree_leaves(result))
-        self.count += numbers or func in SIZED_BY_VALUES
+        self.count += (tensors and numbers) or func in SIZED_BY_VALUES
         return result
 
 

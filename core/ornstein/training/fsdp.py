@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins.collectives.torch_collective import default_pg_timeout
+from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import ModelParallelStrategy, StrategyRegistry
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import (
@@ -53,6 +54,17 @@ class FSDP2(ModelParallelStrategy):
             raise UserError("fsdp2 cannot train in 16-mixed; use --trainer.precision bf16-mixed")
         self._data_parallel_size = self.num_nodes * self.num_processes
         super().setup_environment()
+
+    def setup(self, trainer: Trainer) -> None:
+        """Place the split weights; evaluation runs under no_grad instead of inference mode.
+
+        What is gathered first in inference mode, as by a validation before training, cannot be trained on; on one GPU
+        it cannot even be gathered again.
+        """
+        evaluations: list[Any] = [trainer.validate_loop, trainer.test_loop, trainer.predict_loop]
+        for loop in [*evaluations, trainer.fit_loop.epoch_loop.val_loop]:
+            loop.inference_mode = False
+        super().setup(trainer)
 
     def optimizer_state(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
         """The state of `optimizer` as its own state_dict would be with whole weights; empty on all ranks but 0."""

@@ -14,7 +14,7 @@ from ornstein_speech.task import SpeechTask
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.mark.parametrize("recipe", ["tiny", "prompts16k_ouve"])
+@pytest.mark.parametrize("recipe", sorted(path.stem for path in (ROOT / "configs/speech").glob("*.yaml")))
 def test_steps_between_two_lines_of_the_log_read_nothing(
     recipe: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -32,7 +32,8 @@ def test_steps_between_two_lines_of_the_log_read_nothing(
         "trainer.enable_progress_bar": "false",
         "trainer.callbacks": "[ornstein.training.ema.EMA, ornstein.training.throughput.Throughput]",
         "data.root": str(ROOT / "data/speech/tiny"),
-        "data.samples": "3968",
+        "data.layout": "mixes",
+        "data.samples": "8064",
         "data.batch_size": "1",
         "data.epoch_length": "6",
         "data.num_workers": "0",

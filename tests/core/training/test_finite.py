@@ -23,7 +23,10 @@ class Holes(Points):
         return item | {"x0": item["x0"] * float("nan")} if index == 5 else item
 
 
-@pytest.mark.parametrize("options", [{}, {"gradient_clip_val": 1.0}, {"precision": "bf16-mixed"}], ids=str)
+CLIP, HALF = {"gradient_clip_val": 1.0}, {"precision": "bf16-mixed"}
+
+
+@pytest.mark.parametrize("options", [{}, CLIP, HALF, CLIP | HALF], ids=str)
 def test_no_step_between_two_lines_of_the_log_reads_a_number(tmp_path: Path, options: dict[str, Any]) -> None:
     reads = ReadsPerStep()
     callbacks = (EMA(power=[0.1]), Throughput(), reads)  # the last one ends the count

@@ -1,5 +1,5 @@
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -58,6 +58,24 @@ def test_bf16_mixed_casts_the_network_only(tmp_path: Path) -> None:
     assert fit(tmp_path, task, precision="bf16-mixed").global_step == 7
     assert task.denoiser.network.output_dtype == torch.bfloat16
     assert {weight.dtype for weight in task.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize(("algorithm", "kind"), [("norm", 2.0), ("value", float("inf"))])
+def test_fused_optimizers_are_clipped_under_bf16_mixed(algorithm: str, kind: float, tmp_path: Path) -> None:
+    class Watched(Task):
+        norms: ClassVar[list[float]] = []
+
+        def optimizer_step(self, *args: Any, **options: Any) -> None:
+            super().optimizer_step(*args, **options)
+            self.norms.append(max_or_norm(self, kind))
+
+    options = {"precision": "bf16-mixed", "gradient_clip_val": 1e-3, "gradient_clip_algorithm": algorithm}
+    fit(tmp_path, make_task(Watched), **options)
+    assert Watched.norms == pytest.approx([1e-3] * 7, rel=1e-3)
+
+
+def max_or_norm(task: Task, kind: float) -> float:
+    return float(torch.nn.utils.get_total_norm([w.grad for w in task.parameters() if w.grad is not None], kind))
 
 
 def test_loggers_receive_losses_and_learning_rate(tmp_path: Path) -> None:

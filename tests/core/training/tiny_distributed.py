@@ -74,7 +74,14 @@ def run(
     """Five steps of 2 x 2 items, three per epoch, with validation of 5 items."""
     task, ema = make_task(Recorded if devices > 1 else InTurn), EMA(power=[0.1])
     trainer = make_trainer(
-        folder, ema, devices=devices, strategy=strategy, max_steps=STEPS, gradient_clip_val=0.5, **more
+        folder,
+        ema,
+        devices=devices,
+        strategy=strategy,
+        max_steps=STEPS,
+        gradient_clip_val=0.5,
+        num_sanity_val_steps=1,  # what validation has gathered must not hinder training
+        **more,
     )
     message = ""
     try:
