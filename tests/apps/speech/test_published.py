@@ -345,8 +345,9 @@ def test_predictive_model(tmp_path: Path) -> None:
         expected = representation.inverse(net(spec, None), len(wave))[0, 0] * wave.abs().max()
     torch.testing.assert_close(enhancer(wave, 16000), expected)
     assert enhancer.evaluations == 1
-    with pytest.raises(UserError, match="leave --steps out"):
-        Enhancer(imported(path, tmp_path), steps=5, device="cpu")
+    for change in ({"steps": 5}, {"sampler": "sde"}, {"grid": "power"}):
+        with pytest.raises(UserError, match="predictive model of one call"):
+            Enhancer(imported(path, tmp_path), **change, device="cpu")
 
 
 @pytest.mark.parametrize(
