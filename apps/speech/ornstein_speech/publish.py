@@ -4,18 +4,20 @@ The layout has no place for everything that we can build. What is written is rea
 would come back different is refused.
 """
 
+import io
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ornstein.config import describe
 from ornstein.errors import UserError
-from ornstein.files import atomic_path
-from ornstein_speech.published import CONDITIONING, SCORE_PREFIXES, STORM_PREFIXES, components
+from ornstein.files import atomic_path, check_target
+from ornstein_speech.published import SCORE_PREFIXES, STORM_PREFIXES, components
 from ornstein_speech.published_options import BRIDGE_EPS
+from ornstein_speech.published_writing import options_for, scaled, unsayable
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from ornstein.denoiser import Denoiser
     from ornstein.parameterization import Parameterization
@@ -64,9 +66,10 @@ def publish(
     """
     import torch
 
+    check_target(target, overwrite)
     model = _read(source, weights, average)
     try:
-        options, remarks = _options(model, default_sampler)
+        options, remarks = options_for(model.denoiser, model.representation, model.sampler, default_sampler)
         prefixes = STORM_PREFIXES if "backbone_score" in options else SCORE_PREFIXES
         state = _renamed(model.raw, prefixes)
         _check(model, options, state, default_sampler)
@@ -90,8 +93,10 @@ def publish(
         shadows = list(_renamed(kept, prefixes).values())
         progress = {"decay": EMA_DECAY, "num_updates": model.global_step}  # only training on from the file reads these
         content["ema"] = {**progress, "shadow_params": shadows, "collected_params": None}
+    buffer = io.BytesIO()  # torch has errors of its own for a full disk
+    torch.save(content, buffer)
     with atomic_path(target, overwrite) as temporary:
-        torch.save(content, temporary)
+        temporary.write_bytes(buffer.getbuffer())
     return remarks
 
 
@@ -109,7 +114,8 @@ def _read(source: Path, weights: str, average: str | None) -> _Model:
     if source.suffix == ".safetensors":
         loaded = load(source, app="speech")
         tensors = dict(loaded.denoiser.state_dict())
-        progress = tuple(int(loaded.info.get(name, 0)) for name in ("epoch", "global_step"))
+        notes = [loaded.info.get(name) for name in ("epoch", "global_step")]
+        progress = tuple(note if isinstance(note, int) else 0 for note in notes)
         if weights == "ema" and loaded.weights != "ema":
             raise UserError(f"{source} has no averaged weights; write those of the last step with --weights raw")
         averaged = tensors if weights == "ema" else None
@@ -117,7 +123,7 @@ def _read(source: Path, weights: str, average: str | None) -> _Model:
 
     checkpoint = read_lightning(source)
     config = checkpoint.config
-    if config is None or "problem" in config:
+    if config is None or "problem" in config or config.get("app") != "speech":
         raise UserError(
             f"{source} is no checkpoint of `ornstein speech fit`, or one without a description; give another"
         )
@@ -128,170 +134,11 @@ def _read(source: Path, weights: str, average: str | None) -> _Model:
     order = denoiser.state_dict()
 
     def ours(state: "dict[str, Tensor]") -> "dict[str, Tensor]":
-        return {name: state[f"denoiser.{name}"] for name in order}
+        return {name: state[f"denoiser.{name}"] for name in order if f"denoiser.{name}" in state}
 
     averaged = ours(checkpoint.ema_state_dict(average=average)) if weights == "ema" else None
     raw, progress = ours(checkpoint.state_dict), (checkpoint.epoch, checkpoint.global_step)
     return _Model(denoiser, representation, sampler, raw, averaged, *progress)
-
-
-# -- saying it in published options ------------------------------------------------------------------------------------
-
-
-def _options(model: _Model, default_sampler: bool) -> tuple[dict[str, Any], list[str]]:
-    """Flat options, and remarks about what they change.
-
-    Raises:
-        UserError: a component of which the published code has none.
-    """
-    from ornstein.process.prediction import Prediction
-    from ornstein.regeneration import StochasticRegeneration
-
-    denoiser, remarks = model.denoiser, list[str]()
-    if isinstance(denoiser, StochasticRegeneration):
-        conditions = {ours: theirs for theirs, ours in CONDITIONING.items()}
-        options: dict[str, Any] = {
-            "backbone_denoiser": "ncsnpp",
-            "backbone_score": "ncsnpp",
-            "condition": conditions[denoiser.conditioning],
-            "mode": "regen-joint-training",
-            "loss_type_denoiser": "mse",
-            "loss_type_score": "mse",
-            **_network(denoiser.network),
-            "input_channels": 6 if denoiser.conditioning == "both" else 4,
-            "discriminative": False,
-        }
-    elif isinstance(denoiser.process, Prediction):
-        options = {"backbone": "ncsnpp", "loss_type": "mse", **_network(denoiser.network)}
-        options |= {"input_channels": 2, "discriminative": True}
-    else:
-        loss, scalings = _parameterization(denoiser.parameterization)
-        options = {"backbone": _backbone(denoiser), "loss_type": loss, **scalings, **_network(denoiser.network)}
-    options |= _process(denoiser.process, remarks) | _representation(model.representation)
-    if not isinstance(denoiser.process, Prediction):
-        options |= {} if default_sampler else _sampler(model.sampler)
-    return options, remarks
-
-
-def _backbone(denoiser: "Denoiser") -> str:
-    from ornstein.networks.dcunet import DCUNet
-    from ornstein.parameterization import Score
-
-    if isinstance(denoiser.network, DCUNet):
-        return "dcunet"
-    if denoiser.parameterization != Score(-1.0):
-        return "ncsnpp_v2"
-    return "ncsnpp_48k" if getattr(denoiser.network, "time_division", "none") == "output" else "ncsnpp"
-
-
-def _network(network: "nn.Module") -> dict[str, Any]:
-    from ornstein.networks import dcunet, ncsnpp
-
-    if isinstance(network, dcunet.DCUNet):
-        if not isinstance(network.architecture, str):
-            raise _unsayable("an architecture of DCUNet without a name", "choose one of its named ones")
-        return dcunet.published_options(network)
-    if not isinstance(network, ncsnpp.NCSNpp):
-        raise _unsayable(f"the network {type(network).__name__}", "NCSNpp and DCUNet can be written")
-    names = ("nf", "num_res_blocks", "image_size", "fourier_scale", "dropout", "progressive", "progressive_input")
-    sizes = {"ch_mult": list(network.ch_mult), "attn_resolutions": list(network.attn_resolutions)}
-    flags = {"centered": network.centered, "scale_by_sigma": network.time_division != "none"}
-    return {name: getattr(network, name) for name in names} | sizes | flags
-
-
-def _parameterization(parameterization: "Parameterization") -> tuple[str, dict[str, Any]]:
-    """loss_type and the scalings of ncsnpp_v2."""
-    from ornstein.parameterization import Score
-
-    if parameterization == Score(-1.0):
-        return "score_matching", {}
-    scaled = _scaled(parameterization)
-    losses = {"x0": "data_prediction", "score": "score_matching", "mean": "denoiser"}
-    names = ("c_in", "c_out", "c_skip", "sigma_data")
-    scaling = None if scaled.network_scaling == "none" else scaled.network_scaling
-    return losses[scaled.predicts], {name: getattr(scaled, name) for name in names} | {"network_scaling": scaling}
-
-
-def _scaled(parameterization: "Parameterization") -> Any:
-    """The parameterization as a `Preconditioned`, whose defaults scale nothing."""
-    from ornstein.parameterization import X0, Mean, Score
-    from ornstein_speech.preconditioning import Preconditioned
-
-    plain: dict[Parameterization, Any] = {X0(): "x0", Score(): "score", Mean(): "mean"}
-    if parameterization in plain:
-        return Preconditioned(plain[parameterization])
-    if not isinstance(parameterization, Preconditioned):
-        raise _unsayable(
-            f"the parameterization {parameterization}", "X0, Score, Mean and Preconditioned can be written"
-        )
-    return parameterization
-
-
-def _process(process: "Process", remarks: list[str]) -> dict[str, Any]:
-    from ornstein.process.bridge import SchroedingerBridge
-    from ornstein.process.ouve import OUVE
-    from ornstein.process.prediction import Prediction
-
-    match process:
-        case OUVE():
-            return {
-                "sde": "ouve",
-                "theta": process.theta,
-                "sigma_min": process.sigma_min,
-                "sigma_max": process.sigma_max,
-            }
-        case SchroedingerBridge():
-            if process.eps == 0:
-                remarks.append(
-                    f"the exact bridge becomes the published one, which adds {BRIDGE_EPS:g} to its variances"
-                )
-            return {"sde": "sbve", "k": process.k, "c": process.c, "eps": process.eps or BRIDGE_EPS}
-        case Prediction():
-            return {"sde": "ouve", "theta": 1.5, "sigma_min": 0.05, "sigma_max": 0.5}  # asked for, but not used
-        case _:
-            raise _unsayable(f"the process {process}", "OUVE and SchroedingerBridge can be written")
-
-
-def _sampler(sampler: "Sampler | None") -> dict[str, Any]:
-    from ornstein.samplers.compat_bridge import PublishedBridge
-    from ornstein.samplers.ode import ProbabilityFlowODE
-    from ornstein.samplers.predictor_corrector import AnnealedLangevin, Langevin, PredictorCorrector
-
-    grid = getattr(sampler, "grid", None)
-    end = {} if getattr(grid, "end", None) is None else {"t_eps": grid.end}  # type: ignore[union-attr]
-    if isinstance(sampler, PredictorCorrector):
-        match sampler.corrector:
-            case AnnealedLangevin(snr):
-                corrector = {"corrector": "ald", "snr": snr}
-            case Langevin(snr):
-                corrector = {"corrector": "langevin", "snr": snr}
-            case _:
-                corrector = {"corrector": "none"}
-        steps = {"N": sampler.steps, "corrector_steps": sampler.corrector_steps}
-        return {"sampler_type": "pc", **steps, **corrector, **end}
-    if isinstance(sampler, ProbabilityFlowODE):
-        return {"sampler_type": "ode", **end}
-    if isinstance(sampler, PublishedBridge):
-        return {"sampler_type": sampler.mode, "N": sampler.steps}
-    name = "no sampler" if sampler is None else f"the sampler {type(sampler).__name__}"
-    raise _unsayable(name, "--default_sampler leaves sampling to the published code")
-
-
-def _representation(representation: Any) -> dict[str, Any]:
-    names = {
-        "n_fft": "n_fft",
-        "hop_length": "hop",
-        "window": "window",
-        "transform_type": "transform",
-        "spec_abs_exponent": "exponent",
-        "spec_factor": "factor",
-        "sr": "sample_rate",
-    }
-    return {theirs: getattr(representation, ours) for theirs, ours in names.items()}
-
-
-def _unsayable(what: str, mend: str) -> UserError:
-    return UserError(f"the published layout cannot say {what}; {mend}")
 
 
 # -- checking ------------------------------------------------------------------------------------------------------
@@ -324,7 +171,7 @@ def _check(model: _Model, options: dict[str, Any], state: "dict[str, Tensor]", d
         wanted, said = describe(ours), describe(theirs)
         if wanted != said:
             mend = "; --default_sampler leaves it out" if name == "sampler" else ""
-            raise _unsayable(f"its {name}", f"it would come back with {_difference(wanted, said)}{mend}")
+            raise unsayable(f"its {name}", f"it would come back with {_difference(wanted, said)}{mend}")
 
 
 def _regularised(process: "Process") -> "Process":
@@ -337,8 +184,8 @@ def _regularised(process: "Process") -> "Process":
 
 def _like(ours: "Parameterization", theirs: "Parameterization") -> "Parameterization":
     """A plain parameterization in the form of the published one, if that has another form."""
-    scaled: Parameterization = ours if type(ours) is type(theirs) else _scaled(ours)
-    return scaled
+    full: Parameterization = ours if type(ours) is type(theirs) else scaled(ours)
+    return full
 
 
 def _difference(wanted: dict[str, Any], said: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from ornstein.config import build
 from ornstein.errors import UserError
 from ornstein.files import check_target
 from ornstein_speech import published_options as translate
-from ornstein_speech.published_options import Options, StepRule
+from ornstein_speech.published_options import CONDITIONING, Options, StepRule
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -35,7 +35,6 @@ STORM_SIZES: dict[str, dict[str, Any]] = {  # what StoRM's backbones are; its fi
     "ncsnpp12M": {"nf": 96, "ch_mult": [1, 2, 2, 1], "num_res_blocks": 1, "attn_resolutions": [0]},
     "ncsnpp6M": {"nf": 96, "ch_mult": [1, 1, 1, 1], "num_res_blocks": 1, "attn_resolutions": [0]},
 }
-CONDITIONING = {"both": "both", "noisy": "noisy", "post_denoiser": "prediction"}
 
 
 def import_checkpoint(

@@ -31,6 +31,9 @@ PREDICTION_SAMPLER: Spec = {
 }
 """One call, in which the estimate is the result."""
 
+CONDITIONING = {"both": "both", "noisy": "noisy", "post_denoiser": "prediction"}
+"""What the score network of StoRM sees: its `condition`, and our `conditioning`."""
+
 STORM_STEPS = 30
 """N of the published regeneration; its files do not store it."""
 

@@ -46,8 +46,11 @@ def choose(
     Raises:
         UserError: the sampler or the number of steps does not go with the process or the checkpoint.
     """
+    from ornstein.process.prediction import Prediction
     from ornstein.samplers.compat_bridge import PublishedBridge
 
+    if isinstance(process, Prediction) and (name is not None or steps not in (None, 1) or grid is not None):
+        raise UserError("this checkpoint is a predictive model of one call; leave --sampler, --steps and --grid out")
     if steps is not None and steps < 1:
         raise UserError(f"--steps {steps} must be at least 1")
     chosen: Any = stored if name is None else _named(stored, name)

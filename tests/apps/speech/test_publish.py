@@ -233,6 +233,7 @@ def test_the_sampler_can_be_left_out(tmp_path: Path) -> None:
         ((score_model(), REFLECT, PredictorCorrector()), "its representation; .* padding 'zero' instead of 'reflect'"),
         ((score_model(), PLAIN, Ancestral()), "the sampler Ancestral; --default_sampler"),
         ((score_model(), PLAIN, None), "no sampler; --default_sampler"),
+        ((score_model(), None, PredictorCorrector()), "the representation None"),
         ((score_model(), PLAIN, PublishedUniformSteps()), "its sampler; .* PredictorCorrector; --default_sampler"),
         ((score_model(), PLAIN, PredictorCorrector(noise_scale=0.5)), "its sampler; .* noise_scale 1.0 instead of 0.5"),
         ((score_model(), PLAIN, PredictorCorrector(grid=UniformGrid())), "its sampler"),
@@ -285,6 +286,17 @@ def test_files_that_are_not_ours(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "no checkpoint of `ornstein speech fit`" in capsys.readouterr().err
     assert main(["speech", "export", str(tmp_path / "missing.safetensors"), *words]) == 2
     assert "there is no checkpoint" in capsys.readouterr().err
+    denoiser = describe(MODELS["ncsnpp"][0])
+    for app, message in (("motion", "no checkpoint of `ornstein speech fit`"), ("speech", "make no network")):
+        config = {
+            "app": app,
+            "denoiser": denoiser,
+            "representation": describe(PLAIN),
+            "sampler": describe(NO_CORRECTOR),
+        }
+        torch.save({"state_dict": {"denoiser.a": torch.ones(1)}, "ornstein": config}, tmp_path / "half.ckpt")
+        assert main(["speech", "export", str(tmp_path / "half.ckpt"), *words, "--weights", "raw"]) == 2
+        assert message in capsys.readouterr().err
     own = stored(tmp_path / "own.safetensors", MODELS["ncsnpp"])
     Path(target).write_text("precious")
     assert main(["speech", "export", str(own), *words]) == 2

@@ -235,9 +235,10 @@ def test_score_of_dcunet(vectors: ReferenceFile, monkeypatch: pytest.MonkeyPatch
     if vectors.json("config")["dcunet_architecture"] == "tiny":
         monkeypatch.setitem(ARCHITECTURES, "tiny", TINY_DCUNET)
     weights = in_order(vectors)
-    path = write(tmp_path / "a.ckpt", weights=weights, **vectors.json("config"), n_fft=64, hop_length=16)
+    n_fft = 2 * (vectors.tensor("x").shape[-2] - 1)
+    path = write(tmp_path / "a.ckpt", weights=weights, **vectors.json("config"), n_fft=n_fft, hop_length=n_fft // 4)
     denoiser, representation, _, info = read_published(path)
-    assert representation == CompressedSpectrogram(64, 16)
+    assert representation == CompressedSpectrogram(n_fft, n_fft // 4)
     assert info["backbone"] == "dcunet"
     x, y, t = (vectors.tensor(name) for name in ("x", "y", "t"))
     with torch.no_grad():
@@ -345,8 +346,9 @@ def test_predictive_model(tmp_path: Path) -> None:
         expected = representation.inverse(net(spec, None), len(wave))[0, 0] * wave.abs().max()
     torch.testing.assert_close(enhancer(wave, 16000), expected)
     assert enhancer.evaluations == 1
-    with pytest.raises(UserError, match="leave --steps out"):
-        Enhancer(imported(path, tmp_path), steps=5, device="cpu")
+    for change in ({"steps": 5}, {"sampler": "sde"}, {"grid": "power"}):
+        with pytest.raises(UserError, match="predictive model of one call"):
+            Enhancer(imported(path, tmp_path), **change, device="cpu")
 
 
 @pytest.mark.parametrize(
