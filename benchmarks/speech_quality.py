@@ -163,7 +163,7 @@ def by_snr(rows: Sequence[Row]) -> list[str]:
     lines = [f"| PESQ / ESTOI / SI-SDR | {' | '.join(f'{s} dB' for s in snrs)} |", "| --- " * (len(snrs) + 1) + "|"]
     for row in rows:
         cells = [f"{s['pesq']:.2f} / {s['estoi']:.2f} / {s['si_sdr']:.1f}" for s in (row["by_snr"][n] for n in snrs)]
-        calls = "" if row["nfe"] is None else f", {row['nfe']} calls"
+        calls = "" if row["nfe"] is None else f", {row['nfe']} call{'s' * (row['nfe'] > 1)}"
         lines.append(f"| {row['system']}{calls} | {' | '.join(cells)} |")
     return lines
 

@@ -1,27 +1,15 @@
 """The part of benchmarks/speech_quality.py that makes tables and statements of stored rows."""
 
-import importlib.util
 import math
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+from benchmarks import speech_quality as quality
 
+from ornstein.errors import UserError
 from ornstein_speech.metrics import interval
-
-SCRIPT = Path(__file__).parents[3] / "benchmarks" / "speech_quality.py"
-
-
-@pytest.fixture(scope="module")
-def quality() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("speech_quality", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def row(sampler: str, steps: int, calls: int, shift: float, machine: str = "A", spread: float = 0.1) -> dict[str, Any]:
@@ -37,7 +25,7 @@ def row(sampler: str, steps: int, calls: int, shift: float, machine: str = "A", 
     }  # fmt: skip
 
 
-def test_statement_names_the_fewest_calls_that_reach(quality: ModuleType) -> None:
+def test_statement_names_the_fewest_calls_that_reach() -> None:
     reference = row("pc", 30, 60, 0.0)
     rows = [
         reference,
@@ -59,7 +47,7 @@ def test_statement_names_the_fewest_calls_that_reach(quality: ModuleType) -> Non
     assert math.isfinite(quality.difference(lacking, reference, "pesq").low)
 
 
-def test_rows_of_two_machines_stand_side_by_side(quality: ModuleType) -> None:
+def test_rows_of_two_machines_stand_side_by_side() -> None:
     results = {"data": "set", "mixes": 24, "seed": 0, "rows": [row("2m", 5, 5, 0.0), row("2m", 10, 10, 0.0)]}
     other = row("2m", 5, 5, 0.0, machine="B") | {"rtf": 0.01}
     results = quality.merged(results, [other])
@@ -72,7 +60,7 @@ def test_rows_of_two_machines_stand_side_by_side(quality: ModuleType) -> None:
     assert len(quality.merged(results, [other | {"rtf": 0.02}])["rows"]) == 3
 
 
-def test_results_of_other_mixes_are_refused(quality: ModuleType, tmp_path: Path) -> None:
+def test_results_of_other_mixes_are_refused(tmp_path: Path) -> None:
     quality.write(tmp_path / "a.json", {"mixes": 24, "rows": []})
-    with pytest.raises(quality.UserError, match="mixes"):
+    with pytest.raises(UserError, match="mixes"):
         quality.load(tmp_path / "a.json", {"mixes": 12})
