@@ -3,7 +3,7 @@
 A signal of --minutes is stitched from the real recordings in data/speech (or take --input). `ornstein speech enhance`
 cleans it in a process of its own, whose peak memory the system tells, and does the same with the first --short minutes.
 The result of a cut of --whole seconds is compared with that of the whole cut at once, without chunks. Writes
-benchmarks/results/speech_long.json.
+benchmarks/results/speech_long.json, which keeps the results of other checkpoints.
 
     python benchmarks/speech_long.py                    3 minutes through the shipped network, which takes longer
     python benchmarks/speech_long.py --minutes 60 --checkpoint runs/tiny.safetensors        see configs/speech/tiny.yaml
@@ -146,10 +146,11 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--work", type=Path, help="folder for the sound files while they are needed")
     parser.add_argument("--result", type=Path, default=RESULT)
-    found = measure(parser.parse_args())
-    target = parser.parse_args().result
+    options = parser.parse_args()
+    found, target = measure(options), options.result
+    others = json.loads(target.read_text()) if target.exists() else {}
     with atomic_path(target, overwrite=True) as temporary:
-        temporary.write_text(json.dumps(found, indent=1) + "\n")
+        temporary.write_text(json.dumps(others | {found["checkpoint"]: found}, indent=1) + "\n")
     for part in ("long", "whole"):
         print(part, *(f"  {name}: {value:.4g}" for name, value in found.get(part, {}).items()), sep="\n")
     print(target)
