@@ -256,6 +256,8 @@ def _notes(summary: Mapping[str, Any], names: Mapping[str, str], missing: Sequen
         f"{summary['files']} files at {summary['rate']} Hz, mean ± 95 % interval; SI-* in dB",
         f"RTF is computing time over duration, STFT included: {summary['machine']}",
     ]
+    if summary["workers"]:
+        notes[1] += f"; {summary['workers']} processes scored at the same time"
     for metric, name in names.items():
         undefined = max(system["metrics"].get(metric, {}).get("undefined", 0) for system in summary["systems"].values())
         if undefined:
