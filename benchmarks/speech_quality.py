@@ -21,13 +21,13 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
 from ornstein.errors import UserError
 from ornstein.files import atomic_path
-from ornstein_speech.enhance import SHIPPED, Enhancer
+from ornstein_speech.enhance import SHIPPED, Enhancer, PrecisionName
 from ornstein_speech.evaluate import evaluate
 from ornstein_speech.hardware import machine
 from ornstein_speech.metrics import PAIRED, Difference, paired
@@ -65,9 +65,20 @@ def wanted(options: argparse.Namespace) -> Iterator[System]:
                 yield System(path, sampler, steps)
 
 
+def place(options: argparse.Namespace) -> str:
+    """Machine, and how it computes there where it is not in plain float32."""
+    device = Enhancer(options.checkpoints[0], device=options.device).device
+    automatic = "bfloat16" if device.type == "cuda" else "float32"
+    precision = automatic if options.precision == "auto" else options.precision
+    text = machine(device) if precision == "float32" else f"{machine(device)}, {precision}"
+    return f"{text}, compiled" if options.compile else text
+
+
 def measure(system: System, options: argparse.Namespace, baselines: bool) -> list[Row]:
     """The rows of one evaluation: the system's and, where wanted, those that need no network."""
-    work = options.work / re.sub(r"[^\w.-]+", "-", f"{system.model}-{system.sampler}-{system.steps}-{system.grid}")
+    work = options.work / re.sub(
+        r"[^\w.-]+", "-", f"{system.model}-{system.sampler}-{system.steps}-{system.grid}-{options.place}"
+    )
     parts = (system.checkpoint, system.sampler, system.steps, system.grid)
     text = ":".join("" if part is None else str(part) for part in parts)
     finished = (work / "summary.json").exists()
@@ -78,6 +89,8 @@ def measure(system: System, options: argparse.Namespace, baselines: bool) -> lis
         baselines=baselines,
         mixes=options.mixes,
         device=options.device,
+        precision=options.precision,
+        compile=options.compile,
         workers=options.workers,
         examples=0,
         overwrite=finished,
@@ -93,6 +106,8 @@ def measure(system: System, options: argparse.Namespace, baselines: bool) -> lis
             row |= {key: found[key] for key in ("sha256", "steps", "nfe", "settings")}
         row |= {key: found[key] for key in ("metrics", "rtf", "machine", "by_snr", "by_noise")}
         row["grid"] = system.grid if "nfe" in found else None
+        if "nfe" in found:
+            row["machine"] = options.place
         row["scores"] = {metric: [float(line[metric]) for line in own] for metric in NAMES}
         rows.append(row)
     return rows
@@ -229,6 +244,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, nargs="+")
     parser.add_argument("--rows", nargs="+", metavar="CHECKPOINT:SAMPLER:STEPS:GRID", help="exactly these")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", choices=get_args(PrecisionName), default="auto", help="see enhance")
+    parser.add_argument("--compile", action="store_true", help="see enhance")
     parser.add_argument("--workers", type=int, help="for the metrics; default: 2 with a GPU, 0 on a CPU, see evaluate")
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "speech_quality", help="what is half done")
     parser.add_argument("--result", type=Path, default=RESULT)
@@ -251,10 +268,9 @@ def main() -> None:
                 f"there is no folder {options.data}; make it with "
                 "`ornstein speech prepare .data/prompts-16k --minutes 15 --noise_minutes 7`"
             )
-        device = Enhancer(options.checkpoints[0], device=options.device).device
+        options.place = here = place(options)
         if options.workers is None:
-            options.workers = 2 if device.type == "cuda" else 0
-        here = machine(device)
+            options.workers = 2 if options.device != "cpu" and torch.cuda.is_available() else 0
         for system in wanted(options):
             there = {key(row)[:-1] for row in results["rows"] if row["machine"] == here and row.get("scores")}
             own = (system.model, digest(system.checkpoint), system.sampler or "stored", system.grid, system.steps)
