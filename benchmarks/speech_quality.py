@@ -1,58 +1,235 @@
-"""Quality of the shipped speech model on held-out real mixes.
+"""Quality and speed of speech checkpoints on held-out real mixes, over samplers and numbers of steps.
 
-Needs the set of `ornstein speech prepare .data/prompts-16k --minutes 15 --noise_minutes 7` (or --data). Writes
-benchmarks/results/speech_quality.json and the table of apps/speech/README.md, which is made from nothing else.
+Needs the set of `ornstein speech prepare .data/prompts-16k --minutes 15 --noise_minutes 7` (or --data). Every row
+goes into benchmarks/results/speech_quality.json as soon as it is measured; rows that are there already, from the same
+weights on the same machine, are left out, so the command can be stopped and started again at will. The tables of
+apps/speech/README.md are made from that file alone.
+
+    python benchmarks/speech_quality.py                                  a few rows on a CPU, all of them on a GPU
+    python benchmarks/speech_quality.py --steps 1 3 5 --samplers ode 2m  other rows
+    python benchmarks/speech_quality.py --rows shipped:2m:5:karras       exactly these
+    python benchmarks/speech_quality.py --result gpu.json                into a file of its own, and on another machine
+    python benchmarks/speech_quality.py --merge gpu.json                 take its rows in
 """
 
 import argparse
+import csv
+import dataclasses
 import json
+import math
 import re
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, get_args
+
+import torch
 
 from ornstein.errors import UserError
 from ornstein.files import atomic_path
+from ornstein_speech.enhance import SHIPPED, Enhancer, PrecisionName
 from ornstein_speech.evaluate import evaluate
+from ornstein_speech.hardware import machine
+from ornstein_speech.metrics import PAIRED, Difference, paired
+from ornstein_speech.results import plain
+from ornstein_speech.systems import System, digest
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "speech_quality.json"
 README = ROOT / "apps" / "speech" / "README.md"
-NAMES = {"pesq": "PESQ", "estoi": "ESTOI", "si_sdr": "SI-SDR (dB)", "si_sir": "SI-SIR (dB)", "si_sar": "SI-SAR (dB)"}
+NAMES = {"pesq": "PESQ", "estoi": "ESTOI", "si_sdr": "SI-SDR (dB)"}
+
+STEPS = (1, 3, 5, 10, 15, 30)
+FROM_NOISE, BRIDGE = ("pc", "2m", "heun", "ode"), ("sde", "ode", "2m", "heun", "published")
+"""Samplers by kind of process."""
+
+REFERENCE = ("pc", 30)
+"""The published sampler of SGMSE+, 60 network calls."""
+
+Row = dict[str, Any]
 
 
-def measure(data: Path, mixes: int, steps: list[int], device: str) -> dict[str, object]:
-    """Run the evaluation; the data folder is noted by its name, since paths differ between machines."""
-    summary = evaluate(data, steps=steps, mixes=mixes, device=device, workers=1)
-    return summary | {"data": f"{data.name}, test split, {mixes} mixes of 4 s at 0, 5, 10 and 15 dB"}
+def wanted(options: argparse.Namespace) -> Iterator[System]:
+    """The systems to measure."""
+    if options.rows:
+        for text in options.rows:
+            system = System.parse(text)
+            yield dataclasses.replace(system, checkpoint=system.checkpoint or SHIPPED)
+        return
+    everything = options.steps or options.samplers or torch.cuda.is_available()
+    for path in options.checkpoints:
+        enhancer = Enhancer(path, device="cpu")
+        known = FROM_NOISE if enhancer.from_noise else BRIDGE
+        for sampler in [name for name in options.samplers or known if name in known] if everything else [None]:
+            for steps in options.steps or (STEPS if everything else (1, 5)):
+                yield System(path, sampler, steps)
 
 
-def markdown(summary: dict[str, object]) -> str:
-    """The tables of the README."""
-    systems: dict[str, dict] = summary["systems"]  # type: ignore[assignment,type-arg]
-    lines = [f"| | {' | '.join(NAMES.values())} | RTF |", "| --- " * (len(NAMES) + 2) + "|"]
-    for name, system in systems.items():
-        cells = [f"{system['metrics'][m]['mean']:.3g} ± {system['metrics'][m]['ci95']:.2g}" for m in NAMES]
-        rtf = f"{system['rtf']:.2g}" if system["rtf"] else "-"
-        lines.append(f"| {name} | {' | '.join(cells)} | {rtf} |")
-    snrs = list(next(iter(systems.values()))["by_snr"])
-    lines += [
-        "",
-        f"| PESQ / ESTOI / SI-SDR | {' | '.join(f'{s} dB' for s in snrs)} |",
-        "| --- " * (len(snrs) + 1) + "|",
-    ]
-    for name, system in systems.items():
-        cells = [
-            f"{s['pesq']:.2f} / {s['estoi']:.2f} / {s['si_sdr']:.1f}" for s in (system["by_snr"][snr] for snr in snrs)
-        ]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    note = f"{summary['data']}; mean ± 95 % interval over files; RTF on {summary['machine']}; seed {summary['seed']}."
+def place(options: argparse.Namespace) -> str:
+    """Machine, and how it computes there where it is not in plain float32."""
+    device = Enhancer(options.checkpoints[0], device=options.device).device
+    automatic = "bfloat16" if device.type == "cuda" else "float32"
+    precision = automatic if options.precision == "auto" else options.precision
+    text = machine(device) if precision == "float32" else f"{machine(device)}, {precision}"
+    return f"{text}, compiled" if options.compile else text
+
+
+def measure(system: System, options: argparse.Namespace, baselines: bool) -> list[Row]:
+    """The rows of one evaluation: the system's and, where wanted, those that need no network."""
+    work = options.work / re.sub(
+        r"[^\w.-]+", "-", f"{system.model}-{system.sampler}-{system.steps}-{system.grid}-{options.place}"
+    )
+    parts = (system.checkpoint, system.sampler, system.steps, system.grid)
+    text = ":".join("" if part is None else str(part) for part in parts)
+    finished = (work / "summary.json").exists()
+    summary = evaluate(
+        options.data,
+        systems=[text],
+        output=work,
+        baselines=baselines,
+        mixes=options.mixes,
+        device=options.device,
+        precision=options.precision,
+        compile=options.compile,
+        workers=options.workers,
+        examples=0,
+        overwrite=finished,
+        quiet=True,
+    )
+    lines = list(csv.DictReader((work / "scores.csv").open()))
+    rows = []
+    for name, found in summary["systems"].items():
+        own = [line for line in lines if line["system"] == name]
+        row: Row = {"system": name, "checkpoint": None, "sha256": None, "sampler": None, "steps": None, "nfe": None}
+        if "nfe" in found:
+            row |= {"system": system.model, "checkpoint": system.model, "sampler": system.sampler or "stored"}
+            row |= {key: found[key] for key in ("sha256", "steps", "nfe", "settings")}
+        row |= {key: found[key] for key in ("metrics", "rtf", "machine", "by_snr", "by_noise")}
+        row["grid"] = system.grid if "nfe" in found else None
+        if "nfe" in found:
+            row["machine"] = options.place
+        row["scores"] = {metric: [float(line[metric]) for line in own] for metric in NAMES}
+        rows.append(row)
+    return rows
+
+
+def key(row: Row) -> tuple[Any, ...]:
+    """What makes two rows the same."""
+    return tuple(row[name] for name in ("system", "sha256", "sampler", "grid", "steps", "machine"))
+
+
+def merged(results: dict[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
+    """`results` with `rows`, which replace those of the same key."""
+    found = {key(row): row for row in [*results["rows"], *rows]}
+    order = sorted(found.values(), key=lambda row: row["checkpoint"] or "")
+    return results | {"rows": order}
+
+
+def load(path: Path, about: dict[str, Any]) -> dict[str, Any]:
+    """The results in `path`, which have to be of the same mixes; an empty set if there is no file."""
+    results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else about | {"rows": []}
+    different = [name for name in about if results.get(name) != about[name]]
+    if different:
+        raise UserError(f"{path} holds another {', '.join(different)}; give another --result, or remove it")
+    return results
+
+
+def write(path: Path, results: dict[str, Any]) -> None:
+    with atomic_path(path, overwrite=True) as temporary:
+        temporary.write_text(json.dumps(plain(results), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+# -- tables ------------------------------------------------------------------------------------------------------------
+
+
+def title(row: Row) -> str:
+    grid = f", {row['grid']} grid" if row["grid"] else ""
+    return row["system"] + (f", {row['sampler']}{grid}" if row["sampler"] else "")
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """The tables of the README: every system once, with its speed on every machine; then the main ones by SNR."""
+    rows: list[Row] = results["rows"]
+    machines = list(dict.fromkeys(row["machine"] for row in rows if row["nfe"]))
+    speeds = [f"RTF {chr(ord('A') + i)}" for i in range(len(machines))]
+    lines = [f"| | steps | calls | {' | '.join([*NAMES.values(), *speeds])} |"]
+    lines += ["| --- " * (3 + len(NAMES) + len(speeds)) + "|"]
+    once: dict[tuple[Any, ...], Row] = {}
+    for row in rows:
+        once.setdefault(key(row)[:-1], row)
+    for row in once.values():
+        cells = [f"{row['metrics'][m]['mean']:.3g} ± {row['metrics'][m]['ci95']:.2g}" for m in NAMES]
+        for place in machines:
+            same = [r for r in rows if key(r)[:-1] == key(row)[:-1] and r["machine"] == place]
+            cells.append(f"{same[0]['rtf']:.2g}" if same and same[0]["rtf"] else "-")
+        lines.append(f"| {title(row)} | {row['steps'] or '-'} | {row['nfe'] or '-'} | {' | '.join(cells)} |")
+    lines += ["", *(f"RTF {chr(ord('A') + i)}: {name}." for i, name in enumerate(machines))]
+    lines += ["", *by_snr(list(once.values())), *statement(list(once.values()))]
+    note = f"{results['data']}; {results['mixes']} mixes; mean ± 95 % interval over files; seed {results['seed']}."
     return "\n".join([*lines, "", note])
 
 
-def write_table(summary: dict[str, object]) -> None:
+def by_snr(rows: Sequence[Row]) -> list[str]:
+    """Of what needs no network, and of the stored samplers."""
+    rows = [row for row in rows if row["sampler"] in (None, "stored")]
+    if not rows:
+        return []
+    snrs = list(rows[0]["by_snr"])
+    lines = [f"| PESQ / ESTOI / SI-SDR | {' | '.join(f'{s} dB' for s in snrs)} |", "| --- " * (len(snrs) + 1) + "|"]
+    for row in rows:
+        cells = [f"{s['pesq']:.2f} / {s['estoi']:.2f} / {s['si_sdr']:.1f}" for s in (row["by_snr"][n] for n in snrs)]
+        calls = "" if row["nfe"] is None else f", {row['nfe']} call{'s' * (row['nfe'] > 1)}"
+        lines.append(f"| {row['system']}{calls} | {' | '.join(cells)} |")
+    return lines
+
+
+def difference(row: Row, reference: Row, metric: str) -> Difference:
+    """What `row` is above `reference`, over the same mixes; null stands for a score that is not defined."""
+    first, second = ([math.nan if s is None else s for s in r["scores"][metric]] for r in (row, reference))
+    return paired(first, second)
+
+
+def reaches(row: Row, reference: Row) -> bool:
+    """Whether PESQ and SI-SDR are those of `reference` or better: the mean not below its 95 % interval, and the paired
+    difference over files not wholly below zero."""
+    for metric in PAIRED:
+        expected = reference["metrics"][metric]
+        low_mean = row["metrics"][metric]["mean"] < expected["mean"] - expected["ci95"]
+        if low_mean or not difference(row, reference, metric).high >= 0:
+            return False
+    return True
+
+
+def statement(rows: Sequence[Row]) -> list[str]:
+    """Which solvers reach the quality of the predictor-corrector with 30 steps, and with how many network calls."""
+    scored = [row for row in rows if row["nfe"] and row.get("scores")]
+    references = [row for row in scored if (row["sampler"], row["steps"]) == REFERENCE]
+    lines: list[str] = []
+    for reference in references:
+        best: dict[str, Row] = {}
+        for row in scored:
+            if row is not reference and reaches(row, reference) and row["nfe"] < best.get(title(row), reference)["nfe"]:
+                best[title(row)] = row
+        lines += ["", f"Fewest calls that reach {title(reference)}, {reference['nfe']} calls:", ""]
+        if not best:
+            lines += ["no solver does with fewer."]
+            continue
+        lines += ["| | steps | calls | PESQ, difference | SI-SDR, difference (dB) |", "| --- " * 5 + "|"]
+        for name, row in sorted(best.items(), key=lambda item: item[1]["nfe"]):
+            cells = [str(difference(row, reference, metric)) for metric in PAIRED]
+            lines.append(f"| {name} | {row['steps']} | {row['nfe']} | {' | '.join(cells)} |")
+        lines += [
+            "",
+            "Reached: PESQ and SI-SDR not below the interval of the reference, nor is the 95 % interval of the ",
+        ]
+        lines[-1] += "difference over files (in brackets, BCa bootstrap) wholly below zero."
+    return lines
+
+
+def write_table(results: dict[str, Any]) -> None:
     """Put the tables between the markers of the README."""
     text = README.read_text()
-    table = f"<!-- results -->\n{markdown(summary)}\n<!-- /results -->"
+    table = f"<!-- results -->\n{markdown(results)}\n<!-- /results -->"
     with atomic_path(README, overwrite=True) as temporary:
         temporary.write_text(re.sub(r"<!-- results -->.*<!-- /results -->", lambda _: table, text, flags=re.DOTALL))
 
@@ -61,23 +238,56 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=ROOT / ".data" / "prompts-16k")
     parser.add_argument("--mixes", type=int, default=24, help="24 are every SNR with every kind of noise once")
-    parser.add_argument("--steps", type=int, nargs="+", default=[1, 5])
+    shipped = sorted(SHIPPED.parent.glob("*.safetensors"))
+    parser.add_argument("--checkpoints", type=Path, nargs="+", default=shipped, help="default: all shipped ones")
+    parser.add_argument("--samplers", nargs="+", choices=sorted({*FROM_NOISE, *BRIDGE}))
+    parser.add_argument("--steps", type=int, nargs="+")
+    parser.add_argument("--rows", nargs="+", metavar="CHECKPOINT:SAMPLER:STEPS:GRID", help="exactly these")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--table", action="store_true", help="only make the table again from the last results")
+    parser.add_argument("--precision", choices=get_args(PrecisionName), default="auto", help="see enhance")
+    parser.add_argument("--compile", action="store_true", help="see enhance")
+    parser.add_argument("--workers", type=int, help="for the metrics; default: 2 with a GPU, 0 on a CPU, see evaluate")
+    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "speech_quality", help="what is half done")
+    parser.add_argument("--result", type=Path, default=RESULT)
+    parser.add_argument("--merge", type=Path, nargs="+", default=[], help="take in the rows of other results, and stop")
+    parser.add_argument("--again", action="store_true", help="measure rows again that are there")
+    parser.add_argument("--table", action="store_true", help="only make the tables again from the last results")
     options = parser.parse_args()
-    if options.table:
-        write_table(json.loads(RESULT.read_text()))
-        return
-    if not options.data.is_dir():
-        raise UserError(
-            f"there is no folder {options.data}; make it with "
-            "`ornstein speech prepare .data/prompts-16k --minutes 15 --noise_minutes 7`"
-        )
-    summary = measure(options.data, options.mixes, options.steps, options.device)
-    with atomic_path(RESULT, overwrite=True) as temporary:
-        temporary.write_text(json.dumps(summary, indent=1) + "\n")
-    write_table(summary)
-    print(RESULT, README, sep="\n")
+    about = {
+        "version": 2,
+        "data": f"{options.data.name}, test split, 4 s at 0, 5, 10 and 15 dB",
+        "mixes": options.mixes,
+    }
+    results = load(options.result, about | {"seed": 0})
+    if options.table or options.merge:
+        for path in options.merge:
+            results = merged(results, load(path, about | {"seed": 0})["rows"])
+    else:
+        if not options.data.is_dir():
+            raise UserError(
+                f"there is no folder {options.data}; make it with "
+                "`ornstein speech prepare .data/prompts-16k --minutes 15 --noise_minutes 7`"
+            )
+        options.place = here = place(options)
+        if options.workers is None:
+            options.workers = 2 if options.device != "cpu" and torch.cuda.is_available() else 0
+        for system in wanted(options):
+            there = {key(row)[:-1] for row in results["rows"] if row["machine"] == here and row.get("scores")}
+            own = (system.model, digest(system.checkpoint), system.sampler or "stored", system.grid, system.steps)
+            if own in there and not options.again:
+                continue
+            baselines = not any(row["nfe"] is None and row.get("scores") for row in results["rows"])
+            results = merged(results, measure(system, options, baselines))
+            write(options.result, results)
+            row = next(row for row in results["rows"] if key(row)[:-1] == own and row["machine"] == here)
+            print(
+                f"{title(row)}, {row['steps']} steps: PESQ {row['metrics']['pesq']['mean']:.3f}, RTF {row['rtf']:.3g}"
+            )
+    write(options.result, results)
+    print(options.result)
+    if options.result == RESULT:
+        write_table(results)
+        print(README)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ornstein.errors import UserError
 from ornstein.files import atomic_path, check_target
+from ornstein_speech.enhance import PrecisionName
 from ornstein_speech.journal import FOLDER, Journal
 from ornstein_speech.results import NOISY, VERSION, condition_tables, main_table, plain, summarize, write_csv
 from ornstein_speech.scoring import Method, Work
@@ -38,6 +39,8 @@ def evaluate(
     device: str = "auto",
     seed: int = 0,
     batch: int | None = None,
+    precision: PrecisionName = "auto",
+    compile: bool = False,
     mixes: int = 48,
     limit: int | None = None,
     examples: int = 6,
@@ -70,6 +73,8 @@ def evaluate(
         device: auto, cpu, cuda or cuda:N.
         seed: Of the random draws.
         batch: Chunks that go through the network at once. Default: 4 on a GPU, 1 on a CPU.
+        precision: Of the network, see `enhance`.
+        compile: Compile the network first, see `enhance`.
         mixes: Number of mixes from a prompts-16k set.
         limit: Use the first files only.
         examples: Files to listen to in the report, besides the worst, the median and the best one; 0 for none at all.
@@ -97,7 +102,7 @@ def evaluate(
         if own.rank > 0 and _finished(output) and not (output / FOLDER).is_dir():
             return {}  # the first process says what is to be said
         _make_room(output, own, overwrite)
-    enhancers = load(chosen, own.device(device), batch)
+    enhancers = load(chosen, device=own.device(device), batch=batch, precision=precision, compile=compile)
     rate = rate or _common_rate(list(enhancers.values()))
     items = held_out(Path(data), mixes, rate)
     total = len(items) if limit is None else min(limit, len(items))  # type: ignore[arg-type]
@@ -112,6 +117,7 @@ def evaluate(
         "mixes": mixes,
         "rate": rate,
         "seed": seed,
+        "precision": precision,
         "systems": about,
         "baselines": list(methods),
         "dnsmos": with_dnsmos,
@@ -135,6 +141,7 @@ def evaluate(
         "rate": rate,
         "checkpoint": ", ".join(dict.fromkeys(system.model for system in chosen)),
         "machine": " and ".join(machines),
+        "precision": precision,
         "workers": workers,
         "seed": seed,
     }
@@ -249,6 +256,8 @@ def _notes(summary: Mapping[str, Any], names: Mapping[str, str], missing: Sequen
         f"{summary['files']} files at {summary['rate']} Hz, mean ± 95 % interval; SI-* in dB",
         f"RTF is computing time over duration, STFT included: {summary['machine']}",
     ]
+    if summary["workers"]:
+        notes[1] += f"; {summary['workers']} processes scored at the same time"
     for metric, name in names.items():
         undefined = max(system["metrics"].get(metric, {}).get("undefined", 0) for system in summary["systems"].values())
         if undefined:

@@ -126,7 +126,7 @@ class Journal:
         Raises:
             UserError: they write nothing more.
         """
-        heard, known = time.monotonic(), -1
+        heard, known, size = time.monotonic(), -1, -1
         while missing := sum(key not in self.results for key in expected):
             if missing != known:
                 heard, known = time.monotonic(), missing
@@ -136,7 +136,10 @@ class Journal:
                     f"the other processes left {missing} results undone; the same command goes on with them"
                 )
             time.sleep(0.2)
-            self.read()
+            written = sum(path.stat().st_size for path in self.folder.glob("scores-*")) if self.folder else 0
+            if written != size:
+                size = written
+                self.read()
 
     def remove(self) -> None:
         """Delete what is on disk."""

@@ -5,7 +5,7 @@ Signals are 1-D numpy arrays or tensors of one length; x is clean, n = noisy - x
 
 import math
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
@@ -43,6 +43,21 @@ class Interval(NamedTuple):
         if self.files < 2:
             return "n/a" if self.files == 0 else f"{self.mean:.3f}"
         return f"{self.mean:.3f} ± {self.half_width:.3f}"
+
+
+PAIRED = ("pesq", "si_sdr")
+"""The two metrics that are compared file by file: a method may buy one at the cost of the other."""
+
+
+class Difference(NamedTuple):
+    """Mean of paired differences and the ends of its confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
 
 
 def pesq_wb(clean: Signal, estimate: Signal, rate: int = PESQ_RATE) -> float:
@@ -149,6 +164,30 @@ def interval(values: Iterable[float], level: float = 0.95) -> Interval:
     std = float(kept.std(ddof=1))
     half = float(t.ppf((1 + level) / 2, len(kept) - 1)) * std / math.sqrt(len(kept))
     return Interval(float(kept.mean()), half, std, len(kept))
+
+
+def paired(first: Sequence[float], second: Sequence[float], level: float = 0.95) -> Difference:
+    """Mean of `first` - `second` over files, with its bias-corrected and accelerated bootstrap interval (Efron 1987).
+
+    Files where one of the two is NaN or infinite are left out; fewer than two files give NaN for the interval.
+
+    Raises:
+        ValueError: not the same number of files.
+    """
+    from scipy.stats import bootstrap
+
+    differences = np.subtract(first, second, dtype=np.float64) if len(first) == len(second) else None
+    if differences is None:
+        raise ValueError(f"{len(first)} and {len(second)} files cannot be compared in pairs")
+    differences = differences[np.isfinite(differences)]
+    if len(differences) < 2:
+        mean = float(differences[0]) if len(differences) else math.nan
+        return Difference(mean, math.nan, math.nan)
+    mean = float(differences.mean())
+    if np.ptp(differences) == 0:  # one and the same: resampling gives nothing else
+        return Difference(mean, mean, mean)
+    found = bootstrap((differences,), np.mean, confidence_level=level, rng=np.random.default_rng(0))
+    return Difference(mean, float(found.confidence_interval.low), float(found.confidence_interval.high))
 
 
 def _pair(first: Signal, second: Signal) -> tuple[Array, Array]:

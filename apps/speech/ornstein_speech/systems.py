@@ -11,8 +11,6 @@ from ornstein.errors import UserError
 from ornstein_speech.solvers import GridName, SamplerName
 
 if TYPE_CHECKING:
-    import torch
-
     from ornstein_speech.enhance import Enhancer
 
 
@@ -63,8 +61,9 @@ def _several(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def load(systems: Sequence[System], device: "str | torch.device", batch: int | None) -> dict[str, "Enhancer"]:
-    """Load every system under a name that tells it from the others; a checkpoint is loaded once.
+def load(systems: Sequence[System], **options: Any) -> dict[str, "Enhancer"]:
+    """Load every system under a name that tells it from the others; a checkpoint is loaded once, with `options` of
+    `Enhancer`.
 
     The names hold what differs, and the number of network calls.
 
@@ -79,11 +78,11 @@ def load(systems: Sequence[System], device: "str | torch.device", batch: int | N
     enhancers: dict[str, Enhancer] = {}
     many = [len({getattr(system, part) for system in systems}) > 1 for part in ("checkpoint", "sampler", "grid")]
     for system in systems:
-        options: dict[str, Any] = {"sampler": system.sampler, "steps": system.steps, "grid": system.grid}
+        settings: dict[str, Any] = {"sampler": system.sampler, "steps": system.steps, "grid": system.grid}
         if system.checkpoint in loaded:
-            enhancer = loaded[system.checkpoint].having(**options)
+            enhancer = loaded[system.checkpoint].having(**settings)
         else:
-            enhancer = Enhancer(system.checkpoint, **options, device=device, batch=batch)
+            enhancer = Enhancer(system.checkpoint, **settings, **options)
             loaded[system.checkpoint] = enhancer
         nfe = enhancer.evaluations
         parts = [
