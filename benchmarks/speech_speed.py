@@ -124,7 +124,7 @@ def forward(name: str, variants: list[str], batch: int = 1) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def sampling(name: str, variant: str) -> dict[str, Any]:
+def sampling(name: str, variant: str, wanted: list[str]) -> dict[str, Any]:
     """Whole enhancement of 4.1 s: STFT, sampler, inverse STFT; the loop as one graph beside one graph per call."""
     representation = CompressedSpectrogram()
     wave = torch.randn(1, 1, round(SECONDS * 16000), device="cuda", generator=torch.Generator("cuda").manual_seed(2))
@@ -143,9 +143,9 @@ def sampling(name: str, variant: str) -> dict[str, Any]:
         "bridge, 1": ("bridge", Ancestral(steps=1, eta=0.0, grid=UniformGrid(end=1e-4))),
     }
     rows: dict[str, Any] = {}
-    by_call = {kind: accelerate(model, how) for kind, model in models.items()}
+    by_call = {kind: accelerate(models[kind], how) for kind in wanted}
     without = Acceleration(how.precision, how.channels_last, how.compile, graphs=0)
-    by_loop = {kind: accelerate(model, without) for kind, model in models.items()}
+    by_loop = {kind: accelerate(models[kind], without) for kind in wanted}
 
     def run(sample: Callable[..., Tensor], denoiser: Denoiser) -> Tensor:
         noise = SampleNoise([0], "cuda")
@@ -154,6 +154,8 @@ def sampling(name: str, variant: str) -> dict[str, Any]:
         return representation.inverse(sample(denoiser, start, spec, noise), wave.shape[-1])
 
     for title, (kind, sampler) in runs.items():
+        if kind not in wanted:
+            continue
         by_one = milliseconds(partial(run, sampler, by_call[kind]), 5, 2)
         with no_synchronisation():
             run(sampler, by_call[kind])
@@ -283,13 +285,14 @@ def show(part: str, row: str, values: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    parts = ["forward", "sampling", "training", "profile"]
+    parts = ["forward", "sampling", "training", "profile_forward", "profile_training"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
     parser.add_argument("--training", nargs="+", choices=TRAINING, default=TRAINING)
     parser.add_argument("--sampling", choices=list(VARIANTS), default="compiled graph bfloat16")
+    parser.add_argument("--models", nargs="+", choices=["score", "bridge"], default=["score", "bridge"])
     parser.add_argument("--output", type=Path, default=RESULT)
     options = parser.parse_args()
     if not torch.cuda.is_available():
@@ -304,12 +307,13 @@ def main() -> None:
             batch = 8 if name == "full" else 16
             own.setdefault("training", {}).update(training(name, batch, options.training))
         if "sampling" in options.parts:
-            own["sampling"] = {"variant": options.sampling, "rows": sampling(name, options.sampling)}
-        if "profile" in options.parts:
-            own["profile"] = {
-                "forward": profile_forward(name, options.sampling),
-                "training": profile(training_step(name, 8 if name == "full" else 16, options.training[-1]), "training"),
-            }
+            rows = own.setdefault("sampling", {}).setdefault(options.sampling, {})
+            rows.update(sampling(name, options.sampling, options.models))
+        if "profile_forward" in options.parts:
+            own.setdefault("profile", {})["forward"] = profile_forward(name, options.sampling)
+        if "profile_training" in options.parts:
+            step = training_step(name, 8 if name == "full" else 16, options.training[-1])
+            own.setdefault("profile", {})["training"] = profile(step, f"training {name}, {options.training[-1]}")
         own["machine"] = f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
         with atomic_path(options.output, overwrite=True) as temporary:
             temporary.write_text(json.dumps(results, indent=1) + "\n")
