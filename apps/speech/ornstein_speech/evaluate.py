@@ -125,7 +125,12 @@ def evaluate(
     }
     journal = Journal(output, settings, own)
     work = Work(enhancers, methods, rate, seed, with_dnsmos, journal, sounds=examples > 0)
-    work.run(items, range(own.rank, total, own.count), workers, quiet)
+    try:
+        work.run(items, range(own.rank, total, own.count), workers, quiet)
+    except KeyboardInterrupt:
+        if output is not None and not quiet:
+            print(f"what is scored is kept in {output / FOLDER}; the same command goes on", file=sys.stderr)
+        raise
     if own.rank > 0:
         return {}
     expected = [(index, name) for index in range(total) for name in (*methods, *enhancers)]
