@@ -20,7 +20,9 @@ class StochasticRegeneration(Denoiser):
     t, conditioning), conditioning being y and D(y) as two channels, or one of them.
 
     Args:
-        network, process, parameterization: as for `Denoiser`.
+        network: as for `Denoiser`.
+        process: as for `Denoiser`.
+        parameterization: as for `Denoiser`.
         predictor: gives D(y) in one call at its time T, where its state is y: a denoiser on `Prediction`, or a bridge.
         conditioning: what the network sees: `both` (published), `noisy` for y, `prediction` for D(y).
     """
@@ -42,7 +44,8 @@ class StochasticRegeneration(Denoiser):
     def observe(self, y: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         if y is None:
             raise ValueError("stochastic regeneration needs the observation y")
-        prediction: Estimate = self.predictor(y, self.predictor.process.T, y)
+        last = torch.full((len(y),), self.predictor.process.T, dtype=torch.float64, device=y.device)
+        prediction: Estimate = self.predictor(y, last, y)
         return prediction.x0, {"noisy": y}
 
     def with_networks(self, change: Callable[[nn.Module], nn.Module]) -> "StochasticRegeneration":

@@ -44,7 +44,8 @@ def segment(
     (`noisy`), of the cut clean signal (`clean`), or 1 (`not`); a silent segment is left as it is.
 
     Args:
-        clean, noisy: (..., L), same shape.
+        clean: (..., L).
+        noisy: the same shape.
         samples: frames wanted.
         start: first frame; a generator draws floor(U(0, L - samples)); None takes the centre, floor((L - samples) / 2).
         normalize: which peak becomes 1.
@@ -293,7 +294,8 @@ class FixedMixes(Dataset[Item]):
     machines get the same up to float32 rounding. Peaks above .95 are scaled down, both signals alike.
 
     Args:
-        speech, noise: as in `MixedOnTheFly`, of the held-out split.
+        speech: as in `MixedOnTheFly`, of the held-out split.
+        noise: likewise.
         length: number of mixes.
         snrs: in dB.
         noises: kinds; default: babble, music and effects where there are such folders, white, pink, brown.
