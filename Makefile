@@ -1,7 +1,8 @@
 # make demo     enhance the shipped recordings and write demo/index.html
 # make test     lint, types, import rules, all tests
 # make lint     the first three only
-# make bench    every benchmark; each prints a table (the speech one needs the set of `ornstein speech prepare`)
+# make bench    the benchmarks that run anywhere; each prints a table (speech needs the set of `ornstein speech prepare`)
+# make bench-gpu  those of a GPU
 # make docs     the documentation as site/index.html
 # make wheels   build the wheels and try them in an empty environment
 #
@@ -13,7 +14,9 @@ PROJECTS := $(wildcard core/pyproject.toml apps/*/pyproject.toml)
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -b constraints.txt
 MEMBERS := -e core $(patsubst %/pyproject.toml,-e %,$(wildcard apps/*/pyproject.toml))
 
-.PHONY: demo test lint bench docs wheels clean
+GPU_BENCHMARKS := benchmarks/gpu_checks.py benchmarks/speech_speed.py benchmarks/training_scaling.py
+
+.PHONY: demo test lint bench bench-gpu docs wheels clean
 .DELETE_ON_ERROR:
 
 demo: .venv/.installed
@@ -29,7 +32,10 @@ lint: .venv/.installed-dev
 	$(BIN)/lint-imports
 
 bench: .venv/.installed-dev
-	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file; done
+	@set -e; for file in $(filter-out $(GPU_BENCHMARKS),$(wildcard benchmarks/*.py)); do echo "== $$file"; $(BIN)/python $$file; done
+
+bench-gpu: .venv/.installed-dev
+	@set -e; for file in $(GPU_BENCHMARKS) benchmarks/speech_quality.py; do echo "== $$file"; $(BIN)/python $$file; done
 
 docs: .venv/.installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -38,6 +38,9 @@ SAMPLERS: list[tuple[str, Sampler]] = [
 
 
 def main() -> int:
+    if not torch.cuda.is_available():
+        print("ornstein: this checks a GPU and there is none; run it on a machine with CUDA", file=sys.stderr)
+        return 2
     torch.manual_seed(0)
     torch.backends.cudnn.deterministic = True
     predictor = NCSNpp(**SMALL, input_channels=2, time_conditioned=False)  # type: ignore[arg-type]

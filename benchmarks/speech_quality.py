@@ -1,9 +1,9 @@
 """Quality and speed of speech checkpoints on held-out real mixes, over samplers and numbers of steps.
 
-Needs the set of `ornstein speech prepare .data/prompts-16k --minutes 15 --noise_minutes 7` (or --data). Every row
-goes into benchmarks/results/speech_quality.json as soon as it is measured; rows that are there already, from the same
-weights on the same machine, are left out, so the command can be stopped and started again at will. The tables of
-apps/speech/README.md are made from that file alone.
+Needs the set of `ornstein speech prepare .data/prompts-16k --minutes 15 --noise_minutes 7` (or --data). The rows of a
+checkpoint go into benchmarks/results/speech_quality.json when they are measured; rows that are there already, from the
+same weights on the same machine, are left out, and every score is kept meanwhile, so the command can be stopped and
+started again at will. The tables of apps/speech/README.md are made from that file alone.
 
     python benchmarks/speech_quality.py                                  a few rows on a CPU, all of them on a GPU
     python benchmarks/speech_quality.py --steps 1 3 5 --samplers ode 2m  other rows
@@ -15,6 +15,7 @@ apps/speech/README.md are made from that file alone.
 import argparse
 import csv
 import dataclasses
+import hashlib
 import json
 import math
 import re
@@ -74,17 +75,17 @@ def place(options: argparse.Namespace) -> str:
     return f"{text}, compiled" if options.compile else text
 
 
-def measure(system: System, options: argparse.Namespace, baselines: bool) -> list[Row]:
-    """The rows of one evaluation: the system's and, where wanted, those that need no network."""
-    work = options.work / re.sub(
-        r"[^\w.-]+", "-", f"{system.model}-{system.sampler}-{system.steps}-{system.grid}-{options.place}"
-    )
-    parts = (system.checkpoint, system.sampler, system.steps, system.grid)
-    text = ":".join("" if part is None else str(part) for part in parts)
-    finished = (work / "summary.json").exists()
+def measure(systems: Sequence[System], options: argparse.Namespace, baselines: bool) -> list[Row]:
+    """The rows of one evaluation: those of the systems and, where wanted, those that need no network."""
+    texts = []
+    for system in systems:
+        parts = (system.checkpoint, system.sampler, system.steps, system.grid)
+        texts.append(":".join("" if part is None else str(part) for part in parts))
+    name = hashlib.sha256(f"{texts} {options.place} {options.mixes}".encode()).hexdigest()[:12]
+    work = options.work / name
     summary = evaluate(
         options.data,
-        systems=[text],
+        systems=texts,
         output=work,
         baselines=baselines,
         mixes=options.mixes,
@@ -93,22 +94,22 @@ def measure(system: System, options: argparse.Namespace, baselines: bool) -> lis
         compile=options.compile,
         workers=options.workers,
         examples=0,
-        overwrite=finished,
-        quiet=True,
+        overwrite=(work / "summary.json").exists(),
+        quiet=not sys.stderr.isatty(),
     )
     lines = list(csv.DictReader((work / "scores.csv").open()))
     rows = []
+    asked = iter(systems)  # the summary keeps their order, after what needs no network
     for name, found in summary["systems"].items():
         own = [line for line in lines if line["system"] == name]
         row: Row = {"system": name, "checkpoint": None, "sha256": None, "sampler": None, "steps": None, "nfe": None}
+        row |= {key: found[key] for key in ("metrics", "rtf", "machine", "by_snr", "by_noise")}
+        row |= {"grid": None, "scores": {metric: [float(line[metric]) for line in own] for metric in NAMES}}
         if "nfe" in found:
+            system = next(asked)
             row |= {"system": system.model, "checkpoint": system.model, "sampler": system.sampler or "stored"}
             row |= {key: found[key] for key in ("sha256", "steps", "nfe", "settings")}
-        row |= {key: found[key] for key in ("metrics", "rtf", "machine", "by_snr", "by_noise")}
-        row["grid"] = system.grid if "nfe" in found else None
-        if "nfe" in found:
-            row["machine"] = options.place
-        row["scores"] = {metric: [float(line[metric]) for line in own] for metric in NAMES}
+            row |= {"grid": system.grid, "machine": options.place}
         rows.append(row)
     return rows
 
@@ -271,18 +272,20 @@ def main() -> None:
         options.place = here = place(options)
         if options.workers is None:
             options.workers = 2 if options.device != "cpu" and torch.cuda.is_available() else 0
+        there = {key(row)[:-1] for row in results["rows"] if row["machine"] == here and row.get("scores")}
+        pending: dict[Path | None, list[System]] = {}
         for system in wanted(options):
-            there = {key(row)[:-1] for row in results["rows"] if row["machine"] == here and row.get("scores")}
             own = (system.model, digest(system.checkpoint), system.sampler or "stored", system.grid, system.steps)
-            if own in there and not options.again:
-                continue
+            if own not in there or options.again:
+                pending.setdefault(system.checkpoint, []).append(system)
+        for systems in pending.values():  # a checkpoint at a time: it is loaded, and compiled, once
             baselines = not any(row["nfe"] is None and row.get("scores") for row in results["rows"])
-            results = merged(results, measure(system, options, baselines))
+            rows = measure(systems, options, baselines)
+            results = merged(results, rows)
             write(options.result, results)
-            row = next(row for row in results["rows"] if key(row)[:-1] == own and row["machine"] == here)
-            print(
-                f"{title(row)}, {row['steps']} steps: PESQ {row['metrics']['pesq']['mean']:.3f}, RTF {row['rtf']:.3g}"
-            )
+            for row in rows:
+                pesq = row["metrics"]["pesq"]["mean"]
+                print(f"{title(row)}, {row['steps'] or '-'} steps: PESQ {pesq:.3f}, RTF {row['rtf']:.3g}")
     write(options.result, results)
     print(options.result)
     if options.result == RESULT:
