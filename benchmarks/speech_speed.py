@@ -4,7 +4,7 @@
     python benchmarks/speech_speed.py --parts forward --networks full --variants "eager float32" "graph bfloat16"
 
 Times are medians over CUDA events after warm-up. The reference of every error is the same network in float32 without
-TF32. Writes benchmarks/results/speech_speed.json (parts that are not run keep their last numbers) and prints a table.
+TF32. Writes benchmarks/results/speech_speed.json (parts that are not run keep their last numbers) and docs/speed.md.
 """
 
 import argparse
@@ -37,6 +37,7 @@ from ornstein.samplers.time_grids import PowerGrid, UniformGrid
 from ornstein_speech.representation import CompressedSpectrogram
 
 RESULT = Path(__file__).parent / "results" / "speech_speed.json"
+PAGE = Path(__file__).parents[1] / "docs" / "speed.md"
 SECONDS = 4.08  # 511 hops of 128 samples at 16 kHz: 512 frames
 FRAMES = 512
 
@@ -280,6 +281,39 @@ def profile_forward(name: str, variant: str) -> list[dict[str, Any]]:
     return profile(lambda: fast(x, 0.5, y), f"forward {name}, {variant}")
 
 
+def markdown(results: dict[str, Any]) -> str:
+    """The tables of docs/speed.md."""
+    lines = []
+    for name, own in results.items():
+        if "forward" in own:
+            lines += [f"| {name}: one call, 4.1 s of sound | ms | error | first call (s) |", "| --- " * 4 + "|"]
+            for variant, row in own["forward"].items():
+                lines.append(f"| {variant} | {row['ms']:.1f} | {row['error']:.1%} | {row['first_call_s']:.0f} |")
+            lines.append("")
+        if "training" in own:
+            lines += [f"| {name}: training step, 256 frames | ms | samples/s | GiB |", "| --- " * 4 + "|"]
+            for variant, row in own["training"].items():
+                cells = f"{row['ms']:.1f} | {row['samples_per_s']:.0f} | {row['memory_gib']:.1f}"
+                lines.append(f"| {variant} | {cells} |")
+            lines.append("")
+        for variant, rows in own.get("sampling", {}).items():
+            lines += [f"| {name}: enhancing 4.1 s, {variant} | calls | ms | RTF |", "| --- " * 4 + "|"]
+            for title, row in rows.items():
+                ms = min(row["graph per call, ms"], row["graph of the loop, ms"])
+                lines.append(f"| {title} | {row['calls']} | {ms:.1f} | {row['rtf']:.4f} |")
+            lines.append("")
+        lines += [f"{name} on {own['machine']}.", ""]
+    return "\n".join(lines)
+
+
+def write_table(results: dict[str, Any]) -> None:
+    """Put the tables between the markers of the page."""
+    table = f"<!-- speed -->\n{markdown(results)}<!-- /speed -->"
+    text = re.sub(r"<!-- speed -->.*<!-- /speed -->", lambda _: table, PAGE.read_text(), flags=re.DOTALL)
+    with atomic_path(PAGE, overwrite=True) as temporary:
+        temporary.write_text(text)
+
+
 def show(part: str, row: str, values: dict[str, Any]) -> None:
     print(part, "|", row, "|", ", ".join(f"{k} {v:.4g}" for k, v in values.items() if v is not None), flush=True)
 
@@ -294,7 +328,11 @@ def main() -> None:
     parser.add_argument("--sampling", choices=list(VARIANTS), default="compiled graph bfloat16")
     parser.add_argument("--models", nargs="+", choices=["score", "bridge"], default=["score", "bridge"])
     parser.add_argument("--output", type=Path, default=RESULT)
+    parser.add_argument("--table", action="store_true", help="only make the page again from the last results")
     options = parser.parse_args()
+    if options.table:
+        write_table(json.loads(RESULT.read_text()))
+        return
     if not torch.cuda.is_available():
         raise UserError("this measures a GPU and there is none; run it on a machine with CUDA")
     torch.backends.cudnn.benchmark = True
@@ -318,6 +356,8 @@ def main() -> None:
         with atomic_path(options.output, overwrite=True) as temporary:
             temporary.write_text(json.dumps(results, indent=1) + "\n")
     print(options.output)
+    if options.output == RESULT:
+        write_table(results)
 
 
 if __name__ == "__main__":
