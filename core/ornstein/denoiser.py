@@ -43,6 +43,11 @@ class Denoiser(nn.Module):
         """
         return y, {}
 
+    @property
+    def networks(self) -> list[nn.Module]:
+        """Every network in it."""
+        return [self.network]
+
     def with_networks(self, change: Callable[[nn.Module], nn.Module]) -> "Denoiser":
         """The same denoiser with `change(network)` for every network in it."""
         return Denoiser(change(self.network), self.process, self.parameterization)

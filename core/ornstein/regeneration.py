@@ -48,6 +48,10 @@ class StochasticRegeneration(Denoiser):
         prediction: Estimate = self.predictor(y, last, y)
         return prediction.x0, {"noisy": y}
 
+    @property
+    def networks(self) -> list[nn.Module]:
+        return [self.network, *self.predictor.networks]
+
     def with_networks(self, change: Callable[[nn.Module], nn.Module]) -> "StochasticRegeneration":
         predictor = self.predictor.with_networks(change)
         network = change(self.network)

@@ -137,3 +137,14 @@ def test_misuse_is_named() -> None:
     assert plain.observe(y) == (y, {})
     with pytest.raises(UserError, match="StochasticRegeneration, not Denoiser"):
         RegenerationObjective(DenoisingObjective())(plain, x, y, generator=torch.Generator())
+
+
+def test_what_is_done_to_networks_reaches_the_predictor() -> None:
+    """Compiling, memory layout and sharding go through `networks`; fast copies through `with_networks`."""
+    process = OUVE()
+    predictor = Denoiser(Scaled(0.5), Prediction(), OneShot())
+    denoiser = StochasticRegeneration(Scaled(1.0), process, Score(), predictor)
+    assert denoiser.networks == [denoiser.network, predictor.network]
+    seen: list[nn.Module] = []
+    denoiser.with_networks(lambda network: seen.append(network) or network)  # type: ignore[func-returns-value]
+    assert set(map(id, seen)) == set(map(id, denoiser.networks))

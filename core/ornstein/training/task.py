@@ -82,7 +82,8 @@ class Task(LightningModule):
         self._guard = FiniteGuard()
         self._specs: dict[str, Any] | None = None
         if channels_last:
-            self.denoiser.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            for network in self.denoiser.networks:
+                network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     # -- what an app overrides -------------------------------------------------------------------------------------
 
@@ -132,12 +133,14 @@ class Task(LightningModule):
         if self.init_from is not None:  # before Lightning restores a checkpoint, which then wins
             load_weights(self.init_from, self.denoiser, self.app)
         if stage == "fit" and self.compile_network:
-            self.denoiser.network.compile()  # the method, unlike the function, leaves the names of the weights alone
+            for network in self.denoiser.networks:
+                network.compile()  # the method, unlike the function, leaves the names of the weights alone
 
     def configure_model(self) -> None:
         if self.device_mesh is not None:  # FSDP2
             self._specs = self._specs or self._describe()  # sharding exchanges the network's class
-            shard(self.denoiser.network, self.device_mesh["data_parallel"])
+            for network in self.denoiser.networks:
+                shard(network, self.device_mesh["data_parallel"])
 
     def on_fit_start(self) -> None:
         self._signals = Signals(self.trainer)
