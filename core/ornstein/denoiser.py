@@ -1,5 +1,6 @@
 """A network that knows its process and what its output means."""
 
+import copy
 from collections.abc import Callable
 from typing import ClassVar, Protocol, runtime_checkable
 
@@ -51,6 +52,12 @@ class Denoiser(nn.Module):
     def with_networks(self, change: Callable[[nn.Module], nn.Module]) -> "Denoiser":
         """The same denoiser with `change(network)` for every network in it."""
         return Denoiser(change(self.network), self.process, self.parameterization)
+
+    def with_process(self, process: Process) -> "Denoiser":
+        """The same networks on another process, such as the weighted one of a batch (`UPSR.weighted`)."""
+        denoiser = copy.copy(self)
+        denoiser.process = process
+        return denoiser
 
     def forward(self, x: Tensor, t: Tensor | float, y: Tensor | None = None, **condition: Tensor) -> Estimate:
         """Estimate for `x` (B, *) at time `t`, () or (B,), given the observation `y` (B, *)."""

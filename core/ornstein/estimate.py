@@ -12,7 +12,9 @@ from ornstein.process.affine import Process, combine, expand
 class Estimate:
     """Conditional means of x0 and of the unit noise z given x_t, with what follows from them.
 
-    x = a x0 + b y + s noise holds. Signals have the shape of `x`, (B, *); `t` is float64, () or (B,).
+    x = a x0 + b y + s noise holds. `y` is the observation that was used: the one given, or the conditional mean of it
+    where the network estimates it (two outputs, RDDM; interpolants from an unseen end). Signals have the shape of `x`,
+    (B, *); `t` is float64, () or (B,).
     """
 
     process: Process
@@ -39,6 +41,14 @@ class Estimate:
         return self.process.mean(self.x0, self.t, self.y)
 
 
+def refuse_zero(divisor: Tensor, process: Process, why: str) -> None:
+    """Raise ValueError if `divisor` is 0 somewhere; on a device, where looking would wait, the result is not finite."""
+    if divisor.device.type == "cpu" and bool((divisor == 0).any()):
+        raise ValueError(
+            f"{why}, as at this time of {type(process).__name__}; begin below T, or let the network give x0"
+        )
+
+
 def estimate_from_x0(process: Process, x: Tensor, t: Tensor, x0: Tensor, y: Tensor | None = None) -> Estimate:
     """Estimate with noise = (x - a x0 - b y)/s, or 0 where s = 0."""
     a, b, s, _ = process.coefficients(t)
@@ -49,7 +59,9 @@ def estimate_from_x0(process: Process, x: Tensor, t: Tensor, x0: Tensor, y: Tens
 
 
 def estimate_from_noise(process: Process, x: Tensor, t: Tensor, noise: Tensor, y: Tensor | None = None) -> Estimate:
-    """Estimate with x0 = (x - b y - s noise)/a; not finite where a = 0, where noise says nothing about x0."""
+    """Estimate with x0 = (x - b y - s noise)/a; raises ValueError at a time on the host where a = 0: noise says nothing
+    about x0 there."""
     a, b, s, _ = process.coefficients(t)
+    refuse_zero(a, process, "the noise and the score say nothing about x0 where a = 0")
     x0 = combine(x, (1 / a, x), (-s / a, noise), (-b / a, process.require(y)))
     return Estimate(process, x, t, x0, noise, y)

@@ -2,10 +2,12 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Protocol, cast
 
+import torch
 from torch import Tensor
 
-from ornstein.estimate import Estimate, estimate_from_noise, estimate_from_x0
+from ornstein.estimate import Estimate, estimate_from_noise, estimate_from_x0, refuse_zero
 from ornstein.process.affine import Process, combine
 
 
@@ -99,6 +101,7 @@ class Velocity(Parameterization):
         a, b, s, _ = process.coefficients(t)
         da, db, ds, _ = process.derivatives(t)
         n = a * ds - da * s
+        refuse_zero(n, process, "the velocity does not tell x0 from the noise where a s' = a' s")
         y = process.require(y)
         x0 = combine(x, (ds / n, x), (-s / n, output), ((s * db - ds * b) / n, y))
         noise = combine(x, (-da / n, x), (a / n, output), ((da * b - a * db) / n, y))
@@ -114,6 +117,7 @@ class Mean(Parameterization):
 
     def estimate(self, process: Process, output: Tensor, x: Tensor, t: Tensor, y: Tensor | None = None) -> Estimate:
         a, b, _, _ = process.coefficients(t)
+        refuse_zero(a, process, "the mean says nothing about x0 where a = 0")
         return estimate_from_x0(process, x, t, combine(x, (1 / a, output), (-b / a, process.require(y))), y)
 
     def target(self, truth: Estimate) -> Tensor:
@@ -135,6 +139,61 @@ class Residual(Parameterization):
         return truth.y - truth.x0
 
 
+class _ResidualNoise(Protocol):
+    """What the resnoise target needs of a process."""
+
+    def resnoise_weight(self, t: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class ResNoise(Parameterization):
+    """F = z + k (y - x0), noise and residual in one (Resfusion, arXiv 2311.14900, equation 6).
+
+    k is the process's `resnoise_weight`; x0 = (x - (b - s k) y - s F)/(a + s k), regular where a = 0.
+    """
+
+    def estimate(self, process: Process, output: Tensor, x: Tensor, t: Tensor, y: Tensor | None = None) -> Estimate:
+        k = self._weight(process, t)
+        a, b, s, _ = process.coefficients(t)
+        n = a + s * k
+        x0 = combine(x, (1 / n, x), (-(b - s * k) / n, process.require(y)), (-s / n, output))
+        return Estimate(process, x, t, x0, combine(x, (torch.ones_like(k), output), (-k, y), (k, x0)), y)
+
+    def target(self, truth: Estimate) -> Tensor:
+        k = self._weight(truth.process, truth.t)
+        return combine(truth.x, (torch.ones_like(k), truth.noise), (k, truth.y), (-k, truth.x0))
+
+    @staticmethod
+    def _weight(process: Process, t: Tensor) -> Tensor:
+        if not hasattr(process, "resnoise_weight"):
+            raise ValueError(f"ResNoise works on Resfusion, not on {type(process).__name__}; use Residual or Noise")
+        return cast(_ResidualNoise, process).resnoise_weight(t)
+
+
+@dataclass(frozen=True)
+class TwoOutput(Parameterization):
+    """F = (y - x0, z), the residual and the noise as the two halves of the channels (`pred_res_noise` of RDDM).
+
+    x0 = (x - b F_1 - s F_2)/(a + b), and the observation of the Estimate is x0 + F_1, what the network believes it to be;
+    the y given serves the network only, and may be missing (interpolants from an unseen base).
+    """
+
+    def estimate(self, process: Process, output: Tensor, x: Tensor, t: Tensor, y: Tensor | None = None) -> Estimate:
+        if output.shape[1] != 2 * x.shape[1]:
+            raise ValueError(f"two outputs for {x.shape[1]} channels need {2 * x.shape[1]}, got {output.shape[1]}")
+        residual, noise = output.chunk(2, dim=1)
+        a, b, s, _ = process.coefficients(t)
+        n = a + b
+        refuse_zero(n, process, "residual and noise say nothing about x0 where a + b = 0")
+        x0 = combine(x, (1 / n, x), (-b / n, residual), (-s / n, noise))
+        return Estimate(process, x, t, x0, noise, x0 + residual)
+
+    def target(self, truth: Estimate) -> Tensor:
+        if truth.y is None:
+            raise ValueError("the residual needs the observation y")
+        return torch.cat([truth.y - truth.x0, truth.noise], dim=1)
+
+
 @dataclass(frozen=True)
 class EDMPreconditioning(Parameterization):
     """x0 = c_skip u + c_out F with u = x - b y (Karras et al. 2022, table 1, for any a and s).
@@ -150,7 +209,7 @@ class EDMPreconditioning(Parameterization):
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         a, _, s, _ = process.coefficients(t)
         c_in = 1 / (a**2 * self.sigma_data**2 + s**2).sqrt()
-        return combine(x, (c_in, x)), (s / a).log() / 4, y
+        return combine(x, (c_in, x)), -process.lambda_at(t) / 4, y
 
     def estimate(self, process: Process, output: Tensor, x: Tensor, t: Tensor, y: Tensor | None = None) -> Estimate:
         skip, out, b = self._weights(process, t)

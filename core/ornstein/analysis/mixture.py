@@ -33,18 +33,20 @@ class GaussianMixture:
         return torch.einsum("k,kij->ij", self.weights, self.covariances + centred[:, :, None] * centred[:, None, :])
 
     def posterior_mean(self, w: Tensor, kappa: Tensor) -> Tensor:
-        """E[x0 | w] for w = kappa x0 + z: `w` (B, D), `kappa` (B,), finite and of either sign.
+        """E[x0 | w] for w = kappa x0 + z: `w` (B, D), `kappa` (B,) or one a value (B, D), finite and of either sign.
 
-        Component k: S = kappa^2 C + I, m + kappa C S^-1 (w - kappa m), responsibility softmax of log N(w; kappa m, S).
+        Component k: S = kappa C kappa + I, m + C kappa S^-1 (w - kappa m), responsibility softmax of log N(w; kappa m,
+        S).
         """
-        k = kappa[:, None, None, None]
+        k = (kappa if kappa.ndim == 2 else kappa[:, None]).expand(w.shape)
         eye = torch.eye(w.shape[1], dtype=w.dtype)
-        factor = torch.linalg.cholesky(k**2 * self.covariances + eye)  # (B, K, D, D)
-        centred = w[:, None] - kappa[:, None, None] * self.means  # (B, K, D)
+        covariances = k[:, None, :, None] * self.covariances * k[:, None, None, :]
+        factor = torch.linalg.cholesky(covariances + eye)  # (B, K, D, D)
+        centred = w[:, None] - k[:, None] * self.means  # (B, K, D)
         solved = torch.cholesky_solve(centred[..., None], factor)[..., 0]
         log_likelihood = -(centred * solved).sum(-1) / 2 - factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         responsibility = (self.weights.log() + log_likelihood).softmax(-1)
-        means = self.means + kappa[:, None, None] * torch.einsum("kij,bkj->bki", self.covariances, solved)
+        means = self.means + torch.einsum("kij,bkj->bki", self.covariances, k[:, None] * solved)
         return torch.einsum("bk,bki->bi", responsibility, means)
 
 
@@ -65,25 +67,32 @@ class MixtureDenoiser:
         safe = torch.where(noisy, s, torch.ones_like(s))
         w = u / expand(safe, x)
         kappa = torch.where(noisy, a / safe, torch.zeros_like(a))
-        inside = (
-            self.mixture.posterior_mean(w.flatten(1).double(), kappa.expand(len(x)).double())
-            .reshape(x.shape)
-            .to(x.dtype)
-        )
+        every = (expand(kappa.double(), x.double()) * torch.ones_like(x, dtype=torch.float64)).flatten(1)
+        inside = self.mixture.posterior_mean(w.flatten(1).double(), every).reshape(x.shape).to(x.dtype)
         clean = u / expand(torch.where(a == 0, torch.ones_like(a), a), x)
-        at_clean = (~noisy & (a != 0)).expand(len(x)).reshape(-1, *(1,) * (x.ndim - 1))
+        at_clean = expand((~noisy & (a != 0)).double(), x) != 0
         return estimate_from_x0(self.process, x, t, torch.where(at_clean, clean, inside), y)
 
 
 def exact_flow(
-    mixture: GaussianMixture, w: Tensor, kappa_from: float, kappa_to: float, tolerance: float = 1e-11
+    mixture: GaussianMixture,
+    w: Tensor,
+    kappa_from: float,
+    kappa_to: float,
+    tolerance: float = 1e-11,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """The probability flow dw/dkappa = E[x0 | w] of a mixture from one kappa to another, `w` (B, D), by an adaptive
-    solver."""
+    solver.
+
+    `weights` W, broadcasting against w, make s a map: every value then has its own kappa/W, kappa being the reference.
+    """
     from torchdiffeq import odeint
 
     def rate(kappa: Tensor, w: Tensor) -> Tensor:
-        return mixture.posterior_mean(w, kappa.expand(len(w)))
+        own = kappa.expand(w.shape) / each
+        return mixture.posterior_mean(w, own) / each
 
+    each = torch.ones_like(w) if weights is None else weights.expand(w.shape)
     ends = torch.tensor([kappa_from, kappa_to], dtype=torch.float64)
     return odeint(rate, w.double(), ends, rtol=tolerance, atol=tolerance, method="dopri8")[-1]

@@ -30,7 +30,7 @@ class NoiseVariance(Weighting):
     """s^2."""
 
     def __call__(self, process: Process, t: Tensor) -> Tensor:
-        return process.coefficients(t).s ** 2
+        return process.reference(t).s ** 2
 
 
 @dataclass(frozen=True)
@@ -40,5 +40,5 @@ class EDMWeighting(Weighting):
     sigma_data: float = 0.5
 
     def __call__(self, process: Process, t: Tensor) -> Tensor:
-        s = process.coefficients(t).s
+        s = process.reference(t).s
         return (s**2 + self.sigma_data**2) / (s * self.sigma_data) ** 2

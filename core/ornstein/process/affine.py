@@ -8,7 +8,9 @@ Time t = 0 is clean, t = T is corrupted; y is the observation (noisy speech, low
 which fixes the forward equation dx = [a' x0 + b' y + (phi'/phi)(x - a x0 - b y)] dt + g dw with
 g^2 = d(s^2)/dt - 2 (phi'/phi) s^2, and the posterior q(x_s | x_t, x0, y).
 
-Shapes: signals are (B, *); times are float64 tensors of shape () for all samples or (B,) one a sample.
+Shapes: signals are (B, *); times are float64 tensors of shape () for all samples or (B,) one a sample. Coefficients
+have the shape of the time, or are maps with as many dimensions as the signal (a noise level of its own for every pixel);
+such a process names one scalar `reference`, on which time grids and kappa rest.
 """
 
 from abc import ABC, abstractmethod
@@ -84,6 +86,14 @@ class Process(ABC):
     def derivatives(self, t: Tensor) -> Coefficients:
         """a', b', s', phi' at time `t`; s' is infinite where s leaves zero like a square root."""
 
+    def reference(self, t: Tensor) -> Coefficients:
+        """The coefficients that time grids go by, always of the shape of `t`; the same ones unless some are maps."""
+        return self.coefficients(t)
+
+    def nearest(self, t: Tensor) -> Tensor:
+        """`t` itself, or the nearest node of a tabulated schedule: what grids in time visit."""
+        return t
+
     # -- forward ---------------------------------------------------------------------------------------------------
 
     def mean(self, x0: Tensor, t: Tensor | float, y: Tensor | None = None) -> Tensor:
@@ -157,9 +167,19 @@ class Process(ABC):
     # -- coordinates -----------------------------------------------------------------------------------------------
 
     def kappa(self, t: Tensor | float) -> Tensor:
-        """kappa = a/s, signed and decreasing in t; infinite where s = 0 and a > 0, zero where both vanish."""
-        a, _, s, _ = self.coefficients(as_time(t))
+        """kappa = a/s, signed and decreasing in t; infinite where s = 0 and a > 0, zero where both vanish; of
+        `reference`."""
+        a, _, s, _ = self.reference(as_time(t))
         return torch.where(a == 0, torch.zeros_like(a), a / s)
+
+    def lambda_at(self, t: Tensor | float) -> Tensor:
+        """lambda = log(a/s), half the log signal-to-noise ratio; infinite where s or a is 0, NaN where a < 0."""
+        a, _, s, _ = self.reference(as_time(t))
+        return torch.where(a == 0, -torch.inf, a.log() - s.log())
+
+    def time_at_lambda(self, value: Tensor | float) -> Tensor:
+        """The time at which log(a/s) equals `value`, as `time_at_kappa`."""
+        return self.time_at_kappa(as_time(value).exp())
 
     def time_at_kappa(self, kappa: Tensor | float) -> Tensor:
         """The time at which a/s equals `kappa`, by bisection to the last bit of float64 (kappa is monotone); ends are

@@ -29,7 +29,8 @@ class Ancestral(Sampler):
         **condition: Tensor,
     ) -> Iterator[Tensor]:
         for t, s in self.pairs(denoiser.process):
-            x0 = denoiser(x, t, y, **condition).x0
-            last = bool(denoiser.process.step_weights(t, s, self.eta).noise == 0)
-            x = denoiser.process.step(x, t, s, x0, y, None if last else drawn(noise, x), self.eta)
+            estimate = denoiser(x, t, y, **condition)
+            last = not bool((denoiser.process.step_weights(t, s, self.eta).noise != 0).any())
+            z = None if last else drawn(noise, x)
+            x = denoiser.process.step(x, t, s, estimate.x0, estimate.y, z, self.eta)
             yield x

@@ -70,8 +70,8 @@ class Sampler(ABC):
 def require_finite_rates(process: Process, t: Tensor, diffusion: bool) -> None:
     """Raise ValueError where the velocity (or g, if `diffusion`) is infinite: at the end T of a bridge, for example."""
     da, db, ds, _ = process.derivatives(t)
-    rates = torch.stack([da, db, ds, *([process.diffusion_squared(t)] if diffusion else [])])
-    if not bool(rates.isfinite().all() & (process.coefficients(t).s > 0)):
+    rates = [da, db, ds, *([process.diffusion_squared(t)] if diffusion else [])]
+    if not (all(bool(rate.isfinite().all()) for rate in rates) and bool(process.reference(t).s > 0)):
         raise ValueError(
             f"the rates of {process} are not finite at t = {float(t):g}; begin below T, "
             f"for example UniformGrid(start={0.98 * process.T:g}), or take a solver of dw/dkappa such as Euler"

@@ -28,7 +28,7 @@ class FlowSolver(Sampler):
         """w_s = w_t + (kappa_s - kappa_t) x0, that is u_s = (s_s/s_t) u_t + (a_s - a_t s_s/s_t) x0; s_s = 0 returns
         a_s x0 + b_s y."""
         x_s = process.step(x, t, s, x0, y)
-        starts_without_noise = bool(process.coefficients(t).s == 0)
+        starts_without_noise = bool(process.reference(t).s == 0)
         if self.random_start and starts_without_noise:
             x_s = combine(x, (torch.ones(()), x_s), (process.coefficients(s).s, drawn(noise, x)))
         return x_s
@@ -47,7 +47,8 @@ class Euler(FlowSolver):
         **condition: Tensor,
     ) -> Iterator[Tensor]:
         for t, s in self.pairs(denoiser.process):
-            x = self.flow_step(denoiser.process, x, t, s, denoiser(x, t, y, **condition).x0, y, noise)
+            estimate = denoiser(x, t, y, **condition)
+            x = self.flow_step(denoiser.process, x, t, s, estimate.x0, estimate.y, noise)
             yield x
 
 
@@ -85,8 +86,8 @@ class Heun(FlowSolver):
 
     @staticmethod
     def _is_second_order(process: Process, t: Tensor, s: Tensor) -> bool:
-        a_t, _, s_t, _ = process.coefficients(t)
-        return bool((a_t > 0) & (s_t > 0) & (process.coefficients(s).s > 0))
+        a_t, _, s_t, _ = process.reference(t)
+        return bool((a_t > 0) & (s_t > 0) & (process.reference(s).s > 0))
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ def _at_least_one(steps: int) -> int:
 
 @dataclass(frozen=True)
 class UniformGrid(TimeGrid):
-    """Equal steps in time from `start` (T if None) to `end`.
+    """Equal steps in time from `start` (T if None) to `end`, each rounded to the nearest node of a tabulated schedule.
 
     `to_zero` spends the last step on going from `end` to 0, which is the grid of SGMSE+: linspace(1, t_eps, N), then 0.
     """
@@ -37,7 +37,7 @@ class UniformGrid(TimeGrid):
     def __call__(self, process: Process, steps: int) -> Tensor:
         start = process.T if self.start is None else self.start
         count = _at_least_one(steps) + (0 if self.to_zero else 1)
-        times = torch.linspace(start, self.end, count, dtype=torch.float64)
+        times = process.nearest(torch.linspace(start, self.end, count, dtype=torch.float64))
         return torch.cat([times, times.new_zeros(1)]) if self.to_zero else times
 
 
@@ -51,10 +51,8 @@ class PowerGrid(TimeGrid):
 
     def __call__(self, process: Process, steps: int) -> Tensor:
         start = process.T if self.start is None else self.start
-        return (
-            start
-            - (start - self.end) * torch.linspace(0, 1, _at_least_one(steps) + 1, dtype=torch.float64) ** self.power
-        )
+        ramp = torch.linspace(0, 1, _at_least_one(steps) + 1, dtype=torch.float64) ** self.power
+        return process.nearest(start - (start - self.end) * ramp)
 
 
 @dataclass(frozen=True)
