@@ -174,8 +174,8 @@ class ResNoise(Parameterization):
 class TwoOutput(Parameterization):
     """F = (y - x0, z), the residual and the noise as the two halves of the channels (`pred_res_noise` of RDDM).
 
-    x0 = (x - b F_1 - s F_2)/(a + b), and the observation of the Estimate is x0 + F_1, what the network believes it to be;
-    the y given serves the network only, and may be missing (interpolants from an unseen base).
+    x0 = (x - b F_1 - s F_2)/(a + b), and the observation of the Estimate is x0 + F_1, what the network believes it to
+    be; the y given serves the network only, and may be missing (interpolants from an unseen base).
     """
 
     def estimate(self, process: Process, output: Tensor, x: Tensor, t: Tensor, y: Tensor | None = None) -> Estimate:

@@ -9,8 +9,8 @@ which fixes the forward equation dx = [a' x0 + b' y + (phi'/phi)(x - a x0 - b y)
 g^2 = d(s^2)/dt - 2 (phi'/phi) s^2, and the posterior q(x_s | x_t, x0, y).
 
 Shapes: signals are (B, *); times are float64 tensors of shape () for all samples or (B,) one a sample. Coefficients
-have the shape of the time, or are maps with as many dimensions as the signal (a noise level of its own for every pixel);
-such a process names one scalar `reference`, on which time grids and kappa rest.
+have the shape of the time, or are maps with as many dimensions as the signal (a noise level of its own for every
+pixel); such a process names one scalar `reference`, on which time grids and kappa rest.
 """
 
 from abc import ABC, abstractmethod

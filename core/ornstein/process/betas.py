@@ -16,6 +16,11 @@ class BetaSchedule(ABC):
         """The table, shape (N,), float64."""
 
 
+def _check_ramp(steps: int, first: float, last: float) -> None:
+    if not (steps >= 1 and 0 < first <= last < 1):
+        raise ValueError(f"betas need steps >= 1 and 0 < first <= last < 1, got {steps}, {first} and {last}")
+
+
 @dataclass(frozen=True)
 class LinearBetas(BetaSchedule):
     """Equal steps from `first` to `last` (Ho et al. 2020: 1e-4 to 0.02 in 1000 steps)."""
@@ -101,8 +106,3 @@ class ZeroTerminalSNR(BetaSchedule):
 def log_cumulative_alpha(betas: Tensor) -> Tensor:
     """log of the cumulative alphas at the nodes 0, 1, ..., N: (N + 1,), 0 first; -inf where a beta is 1."""
     return torch.cat([betas.new_zeros(1), torch.log1p(-betas).cumsum(0)])
-
-
-def _check_ramp(steps: int, first: float, last: float) -> None:
-    if not (steps >= 1 and 0 < first <= last < 1):
-        raise ValueError(f"betas need steps >= 1 and 0 < first <= last < 1, got {steps}, {first} and {last}")

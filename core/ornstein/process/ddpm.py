@@ -13,8 +13,8 @@ from ornstein.process.tabulated import MonotoneTable, TabulatedProcess
 
 @dataclass(frozen=True)
 class DDPM(TabulatedProcess):
-    """a = phi = sqrt(A), s = sqrt(1 - A) with A the cumulative alpha of the table (Ho et al. 2020, equation 4); t = i + 1
-    for index i. The interpolant is that of 1 - a."""
+    """a = phi = sqrt(A), s = sqrt(1 - A) with A the cumulative alpha of the table (Ho et al. 2020, equation 4); t = i +
+    1 for index i. The interpolant is that of 1 - a."""
 
     schedule: BetaSchedule = LinearBetas()
 

@@ -161,8 +161,8 @@ class EncodingDecodingPath(InterpolantPath):
 
 @dataclass(frozen=True)
 class StochasticInterpolant(Process):
-    """x_t = a x0 + b y + gamma z (Albergo et al. 2023, arXiv 2303.08797, definition 2.1, with their t as 1 - t and their
-    x0 and x1 as y and x0).
+    """x_t = a x0 + b y + gamma z (Albergo et al. 2023, arXiv 2303.08797, definition 2.1, with their t as 1 - t and
+    their x0 and x1 as y and x0).
 
     Where y is given, x0 alone is unknown. Where it is not (generation from the base), the network estimates y too: see
     `TwoOutput`. The marginals leave the memory free: phi = (1 - t)^memory. Memory 1 with `LinearPath` and

@@ -79,8 +79,8 @@ class RDDM(TabulatedProcess):
     """a = 1 - abar, b = abar, s = bbar, phi = 1 (Liu et al. 2024, arXiv 2308.13712, equation 7); abar sums the
     increments of `residual`, bbar^2 those of `noise` times `sum_scale`.
 
-    The defaults are those of the restoration code (sum_scale is 0.01 for shadows). There 1 - abar is replaced by 1e-6 at T;
-    here it is 0, and a network that gives the noise alone is refused at T, where the noise says nothing about x0.
+    The defaults are those of the restoration code (sum_scale is 0.01 for shadows). There 1 - abar is replaced by 1e-6
+    at T; here it is 0, and a network that gives the noise alone is refused at T, where the noise says nothing about x0.
     """
 
     observed = True

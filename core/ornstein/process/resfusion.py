@@ -42,8 +42,8 @@ def cut_at_one_half(betas: Tensor) -> Tensor:
     """The first T' betas (N,), T' = argmin |sqrt(A) - 1/2|; where sqrt(A) jumps below 1/2 by more than 0.01, that step
     is shortened to end at 1/2 exactly.
 
-    Betas above 1, which a linear schedule of fewer than 20 steps has, come after the crossing or at it and are cut. Raises
-    ValueError if sqrt(A) stays above 1/2.
+    Betas above 1, which a linear schedule of fewer than 20 steps has, come after the crossing or at it and are cut.
+    Raises ValueError if sqrt(A) stays above 1/2.
     """
     root = torch.cumprod((1 - betas).clamp(min=0), 0).sqrt()
     below = (root <= 0.5).nonzero()
@@ -61,8 +61,8 @@ class Resfusion(TabulatedProcess):
     """a = 2c - 1, b = 1 - c, s = sqrt(1 - c^2), phi = c with c = sqrt(A) of a variance-preserving table (arXiv
     2311.14900, equation 8, where ah is A and xhat0 is y).
 
-    It begins at T', the end of the table, where a = 0 or nearly so, of either sign; a schedule that is not cut runs on to
-    a < 0. The interpolant is that of 1 - c.
+    It begins at T', the end of the table, where a = 0 or nearly so, of either sign; a schedule that is not cut runs on
+    to a < 0. The interpolant is that of 1 - c.
     """
 
     observed = True

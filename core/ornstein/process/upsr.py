@@ -3,7 +3,6 @@
 import copy
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
 from ornstein.process.affine import Coefficients
@@ -14,9 +13,9 @@ from ornstein.process.residual_shift import ResidualShift
 class UPSR(ResidualShift):
     """a = 1 - eta, b = eta, s = noise_scale W sqrt(eta), W one weight per pixel (Zhang et al. 2025, arXiv 2503.18512).
 
-    `weighted` gives the process of a batch; without weights W = 1. W drops out of the posterior mean and of every weight
-    of a solver but that of fresh noise. Grids and kappa go by the process with W = 1. The defaults are the published 5
-    steps.
+    `weighted` gives the process of a batch; without weights W = 1. W drops out of the posterior mean and of every
+    weight of a solver but that of fresh noise. Grids and kappa go by the process with W = 1. The defaults are the
+    published 5 steps.
     """
 
     steps: int = 5
@@ -35,8 +34,8 @@ class UPSR(ResidualShift):
             raise ValueError(f"UPSR needs 0 < floor <= 1 and saturation > 0, got {self.floor} and {self.saturation}")
 
     def uncertainty_weights(self, y: Tensor, estimate: Tensor) -> Tensor:
-        """W = floor + (1 - floor) min(psi, saturation)/saturation with psi = |estimate - y|/2: shape of `y` (B, *), both
-        in [-1, 1], `estimate` the restored image of a regression network."""
+        """W = floor + (1 - floor) min(psi, saturation)/saturation with psi = |estimate - y|/2: shape of `y` (B, *),
+        both in [-1, 1], `estimate` the restored image of a regression network."""
         psi = (estimate - y).abs() / 2
         return self.floor + (1 - self.floor) * psi.clamp(max=self.saturation) / self.saturation
 
