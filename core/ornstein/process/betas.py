@@ -96,7 +96,7 @@ class ZeroTerminalSNR(BetaSchedule):
     schedule: BetaSchedule = ScaledLinearBetas()
 
     def __call__(self) -> Tensor:
-        a = log_cumulative_alpha(self.schedule()).div(2).exp()
+        a = log_cumulative_alpha(self.schedule())[1:].div(2).exp()
         if len(a) < 2:
             raise ValueError("a schedule that is to end at signal 0 needs two steps or more")
         a = (a - a[-1]) * (a[0] / (a[0] - a[-1]))

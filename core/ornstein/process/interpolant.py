@@ -166,7 +166,8 @@ class StochasticInterpolant(Process):
 
     Where y is given, x0 alone is unknown. Where it is not (generation from the base), the network estimates y too: see
     `TwoOutput`. The marginals leave the memory free: phi = (1 - t)^memory. Memory 1 with `LinearPath` and
-    `BrownianGamma` is a Brownian bridge; gamma/phi must not fall.
+    `BrownianGamma` is a Brownian bridge; gamma/phi must not fall, which
+    takes memory 1/2 for the Brownian, 1 for the quadratic, 2 for the squared sine and 4 for the sigmoid (steepness 10).
     """
 
     observed = True

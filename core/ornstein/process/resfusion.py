@@ -11,6 +11,11 @@ from ornstein.process.betas import BetaSchedule, CosineBetas, log_cumulative_alp
 from ornstein.process.tabulated import MonotoneTable, TabulatedProcess
 
 
+def _check(steps: int) -> None:
+    if steps < 2:
+        raise ValueError(f"a schedule of Resfusion needs 2 steps or more, got {steps}")
+
+
 @dataclass(frozen=True)
 class LinearPro(BetaSchedule):
     """Betas from 0.1/steps to 20/steps, cut at the step T' where sqrt(A) is nearest to 1/2 (arXiv 2311.14900, appendix
@@ -104,8 +109,3 @@ class Resfusion(TabulatedProcess):
         if abs(float(c[-1]) - 0.5) < 1e-15:
             lost[-1] = c[-1] = 0.5  # the schedule was made to end there; a = 0 exactly
         return MonotoneTable(lost, c)
-
-
-def _check(steps: int) -> None:
-    if steps < 2:
-        raise ValueError(f"a schedule of Resfusion needs 2 steps or more, got {steps}")
