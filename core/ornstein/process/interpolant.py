@@ -166,8 +166,8 @@ class StochasticInterpolant(Process):
 
     Where y is given, x0 alone is unknown. Where it is not (generation from the base), the network estimates y too: see
     `TwoOutput`. The marginals leave the memory free: phi = (1 - t)^memory. Memory 1 with `LinearPath` and
-    `BrownianGamma` is a Brownian bridge; gamma/phi must not fall, which
-    takes memory 1/2 for the Brownian, 1 for the quadratic, 2 for the squared sine and 4 for the sigmoid (steepness 10).
+    `BrownianGamma` is a Brownian bridge; gamma/phi must not fall, which takes memory 1/2 for the Brownian, 1 for the
+    quadratic, 2 for the squared sine and 3 for the sigmoid gamma of steepness 10.
     """
 
     observed = True
@@ -198,3 +198,11 @@ class StochasticInterpolant(Process):
 
     def variance_rate(self, t: Tensor) -> Tensor:
         return self.gamma.squared_rate(t)
+
+    def time_at_kappa(self, kappa: Tensor | float) -> Tensor:
+        """As for every process; raises ValueError where a vanishes at T more slowly than gamma (a linear path with a
+        squared sine, for example), so that kappa rises again."""
+        values = self.kappa(torch.linspace(0, 1, 200, dtype=torch.float64)[1:-1])
+        if bool((values.diff() > 1e-9).any()):
+            raise ValueError(f"a/s of {self} does not fall all the way to T; take a grid in time, such as UniformGrid")
+        return super().time_at_kappa(kappa)

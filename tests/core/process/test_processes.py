@@ -8,14 +8,35 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expi
+from torch import Tensor
 
-from ornstein.process.affine import Process, combine
+from ornstein.analysis.mixture import GaussianMixture, MixtureDenoiser, exact_flow
+from ornstein.process.affine import Process, as_time, combine, expand
 from ornstein.process.bbed import BBED
+from ornstein.process.betas import CosineBetas, LinearBetas, ListedBetas, ZeroTerminalSNR
 from ornstein.process.bridge import SchroedingerBridge
+from ornstein.process.ddpm import DDPM
 from ornstein.process.edm import EDM
+from ornstein.process.interpolant import (
+    BrownianGamma,
+    EncodingDecodingPath,
+    QuadraticGamma,
+    SigmoidGamma,
+    SineSquaredGamma,
+    StochasticInterpolant,
+    TrigonometricPath,
+    ZeroGamma,
+)
 from ornstein.process.ouve import OUVE
 from ornstein.process.ouvp import OUVP
+from ornstein.process.rddm import RDDM, NormalIncrements, PowerIncrements
 from ornstein.process.rectified_flow import RectifiedFlow
+from ornstein.process.resfusion import CosinePro, LinearPro, Resfusion
+from ornstein.process.residual_shift import ResidualShift
+from ornstein.process.sub_vp import SubVP
+from ornstein.process.tabulated import TabulatedProcess
+from ornstein.process.trigonometric import Trigonometric
+from ornstein.process.upsr import UPSR
 from ornstein.process.ve import VE
 from ornstein.process.vp import VP, CosineVP
 
@@ -33,9 +54,43 @@ PROCESSES: list[Process] = [
     OUVP(beta_min=0.1, beta_max=4.0, stiffness=1.5),
     BBED(),
     BBED(k=10.0, theta=0.08),
+    SubVP(),
+    Trigonometric(),
+    DDPM(),
+    DDPM(CosineBetas(steps=50)),
+    DDPM(ZeroTerminalSNR()),
+    ResidualShift(),
+    ResidualShift(steps=4, min_noise=0.2, sqrt_eta_end=1.0),
+    UPSR(),
+    RDDM(),
+    RDDM(50, residual=NormalIncrements(), noise=PowerIncrements(0.3), sum_scale=0.01),
+    Resfusion(),
+    Resfusion(LinearPro(273)),
+    Resfusion(CosinePro(50)),
+    Resfusion(LinearBetas(steps=100, first=1e-3, last=0.08)),
+    StochasticInterpolant(memory=1.0),
+    StochasticInterpolant(TrigonometricPath(), QuadraticGamma()),
+    StochasticInterpolant(TrigonometricPath(), BrownianGamma(0.5), memory=1.5),
+    StochasticInterpolant(gamma=SigmoidGamma(), memory=3.0),
+    StochasticInterpolant(gamma=SineSquaredGamma()),
 ]
+UNORDERED = PROCESSES[-2:]
+"""Interpolants whose a vanishes at T more slowly than gamma, so that kappa rises again."""
 every_process = pytest.mark.parametrize("process", PROCESSES, ids=repr)
-INSIDE = torch.linspace(0.04, 0.96, 9, dtype=torch.float64)
+INSIDE = torch.linspace(0.04, 0.96, 9, dtype=torch.float64) + 3e-4  # away from nodes, where the second derivative jumps
+MIXTURE = GaussianMixture(
+    weights=torch.tensor([0.3, 0.7], dtype=torch.float64),
+    means=torch.tensor([[-1.0, 0.5], [0.6, -0.4]], dtype=torch.float64),
+    covariances=torch.tensor([[[0.10, 0.03], [0.03, 0.08]], [[0.06, -0.02], [-0.02, 0.12]]], dtype=torch.float64),
+)
+Y = torch.tensor([[0.8, -1.2]], dtype=torch.float64)
+WEIGHTS = torch.tensor([[0.4, 1.3]], dtype=torch.float64)
+WEIGHTED = UPSR().weighted(WEIGHTS)
+ordered_process = pytest.mark.parametrize(
+    "process", [p for p in [*PROCESSES, WEIGHTED] if p not in UNORDERED], ids=repr
+)
+WITH_MAP = [*PROCESSES, WEIGHTED]
+every_process_and_a_map = pytest.mark.parametrize("process", WITH_MAP, ids=[*map(repr, PROCESSES), "UPSR weighted"])
 
 
 @every_process
@@ -58,15 +113,37 @@ def test_g_is_real_and_the_drift_of_the_mean_is_right(process: Process) -> None:
     torch.testing.assert_close(process.drift(process.mean(x0, t, y), t, x0, y), expected, rtol=1e-9, atol=1e-9)
 
 
-@every_process
+@ordered_process
 def test_time_at_kappa_inverts_kappa(process: Process) -> None:
     t = INSIDE * process.T
     torch.testing.assert_close(process.time_at_kappa(process.kappa(t)), t, rtol=1e-12, atol=0)
 
 
-@every_process
+@ordered_process
+def test_time_at_lambda_inverts_lambda(process: Process) -> None:
+    t = torch.cat([torch.tensor([1e-9, 1e-4]).double(), INSIDE]) * process.T
+    t = t[process.kappa(t) > 0]
+    values = process.lambda_at(t)
+    torch.testing.assert_close(values, process.kappa(t).log(), rtol=1e-12, atol=1e-12)
+    again = process.lambda_at(process.time_at_lambda(values))
+    torch.testing.assert_close(again, values, rtol=1e-9, atol=1e-9)  # VE and EDM: kappa hardly moves near 0
+
+
+def test_lambda_where_there_is_none() -> None:
+    assert RectifiedFlow().lambda_at(torch.tensor([0.0, 1.0]).double()).tolist() == [torch.inf, -torch.inf]
+    assert Resfusion(LinearBetas(100, 1e-3, 0.08)).lambda_at(100.0).isnan()
+
+
+@ordered_process
 def test_kappa_decreases(process: Process) -> None:
     assert (process.kappa(INSIDE * process.T).diff() < 0).all()
+
+
+@pytest.mark.parametrize("process", UNORDERED, ids=repr)
+def test_a_kappa_that_rises_again_is_no_clock(process: Process) -> None:
+    assert (process.kappa(INSIDE).diff() > 0).any()
+    with pytest.raises(ValueError, match="take a grid in time"):
+        process.time_at_kappa(1.0)
 
 
 @every_process
@@ -80,6 +157,91 @@ def test_a_step_keeps_the_marginal(process: Process, times: list[float], eta: fl
     torch.testing.assert_close(w.x * at.a + w.x0, earlier.a, rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(w.x * at.b + w.y, earlier.b, rtol=1e-9, atol=1e-12)
     torch.testing.assert_close((w.x * at.s) ** 2 + w.noise**2, earlier.s**2, rtol=1e-9, atol=1e-12)
+
+
+@every_process_and_a_map
+@pytest.mark.parametrize(("early", "late"), [(0.3, 0.7), (0.1, 0.9), (0.45, 0.5)])
+def test_the_ancestral_step_is_gaussian_conditioning(process: Process, early: float, late: float) -> None:
+    """x_s and x_t given x0 and y are jointly Gaussian with covariance (phi_t/phi_s) s_s^2: condition on x_t."""
+    generator = torch.Generator().manual_seed(0)
+    x0, y, x = torch.randn(3, 4, 2, dtype=torch.float64, generator=generator)
+    s, t = as_time(early * process.T), as_time(late * process.T)
+    at, before = process.coefficients(t), process.coefficients(s)
+    covariance = at.phi / before.phi * before.s**2
+    gain = covariance / at.s**2
+    mean = process.mean(x0, s, y) + expand(gain, x) * (x - process.mean(x0, t, y))
+    variance = before.s**2 - gain * covariance
+    step = process.step(x, t, s, x0, y, None, eta=1.0)
+    torch.testing.assert_close(step, mean, rtol=1e-12, atol=1e-12 * float(before.s.max().clamp(min=1)))
+    spread = process.step_weights(t, s).noise ** 2
+    torch.testing.assert_close(spread, variance, rtol=1e-12, atol=1e-12 * float(before.s.max().clamp(min=1)) ** 2)
+
+
+@pytest.mark.parametrize("process", PROCESSES, ids=repr)
+def test_the_memory_is_that_of_the_forward_equation(process: Process) -> None:
+    """d Cov(x_s, x_t)/dt = (phi'/phi) Cov and d Var/dt = 2 (phi'/phi) Var + g^2, what dx = drift dt + g dw says."""
+    t, h = INSIDE * process.T, 1e-6 * process.T
+    at, rate = process.coefficients(t), process.derivatives(t)
+    slope = (process.coefficients(t + h).s ** 2 - process.coefficients(t - h).s ** 2) / (2 * h)
+    expected = 2 * rate.phi / at.phi * at.s**2 + process.diffusion_squared(t)
+    torch.testing.assert_close(expected, slope, rtol=1e-6, atol=1e-7)
+
+
+def log_density(process: Process, x: Tensor, t: Tensor) -> Tensor:
+    """log p(x_t | y) of MIXTURE, x (B, 2)."""
+    a, b, s, _ = process.coefficients(t)
+    shifted = combine(x, (torch.ones(()), x), (-b, process.require(Y)))
+    noise = torch.diag_embed((s**2 * torch.ones_like(Y))[0])
+    a = a.reshape(())
+    components = torch.distributions.MultivariateNormal(a * MIXTURE.means, a**2 * MIXTURE.covariances + noise)
+    return (components.log_prob(shifted[:, None]) + MIXTURE.weights.log()).logsumexp(1)
+
+
+@every_process_and_a_map
+@pytest.mark.parametrize("where", [0.35, 0.8])
+def test_score_and_velocity_are_those_of_the_marginal(process: Process, where: float) -> None:
+    """score = grad log p, and the continuity equation d log p/dt + div v + v . score = 0, by finite differences."""
+    generator = torch.Generator().manual_seed(0)
+    x0, z = MIXTURE.sample(5, generator), torch.randn(5, 2, dtype=torch.float64, generator=generator)
+    t = as_time((where + 3e-4) * process.T)
+    x, denoiser = process.sample(x0, t, z, Y), MixtureDenoiser(MIXTURE, process)
+    estimate = denoiser(x, t, Y)
+    scale = float(process.coefficients(t).s.max())
+    h, moves = 1e-5 * scale, torch.eye(2, dtype=torch.float64)
+    score, divergence = [], torch.zeros(5, dtype=torch.float64)
+    for i, move in enumerate(moves):
+        up, down = x + h * move, x - h * move
+        score.append((log_density(process, up, t) - log_density(process, down, t)) / (2 * h))
+        divergence += (denoiser(up, t, Y).velocity - denoiser(down, t, Y).velocity)[:, i] / (2 * h)
+    torch.testing.assert_close(estimate.score * scale, torch.stack(score, 1) * scale, rtol=1e-6, atol=1e-6)
+    dt = 1e-5 * process.T
+    change = (log_density(process, x, t + dt) - log_density(process, x, t - dt)) / (2 * dt)
+    moved = (estimate.velocity * estimate.score).sum(1)
+    torch.testing.assert_close(change * process.T, -(divergence + moved) * process.T, rtol=1e-5, atol=1e-5)
+
+
+@every_process_and_a_map
+def test_the_flow_in_time_is_the_flow_in_kappa(process: Process) -> None:
+    """dx/dt = velocity and dw/dkappa = x0, equation (2), carry a state to the same place."""
+    from torchdiffeq import odeint
+
+    t, s = (as_time((v + 3e-4) * process.T) for v in (0.75, 0.3))
+    late, early = process.coefficients(t), process.coefficients(s)
+    generator = torch.Generator().manual_seed(0)
+    x0, z = MIXTURE.sample(4, generator), torch.randn(4, 2, dtype=torch.float64, generator=generator)
+    x, denoiser = process.sample(x0, t, z, Y), MixtureDenoiser(MIXTURE, process)
+    times, options = torch.stack([t, s]), {}
+    if isinstance(process, TabulatedProcess) and process.levels <= 100:  # a step may not span a kink of the velocity
+        options = {"jump_t": torch.arange(float(s.ceil()), float(t), dtype=torch.float64).flip(0)}
+    in_time = odeint(
+        lambda u, x: denoiser(x, u, Y).velocity, x, times, rtol=1e-8, atol=1e-9, method="dopri5", options=options
+    )[-1]
+    weights = getattr(process, "weights", None)
+    w = combine(x, (1 / late.s, x), (-late.b / late.s, process.require(Y)))
+    ends = [float(k) for k in process.kappa(times)]
+    w = exact_flow(MIXTURE, w, *ends, tolerance=1e-9, weights=weights)
+    in_kappa = combine(x, (early.s, w), (early.b, process.require(Y)))
+    torch.testing.assert_close(in_time, in_kappa, rtol=1e-6, atol=1e-6)
 
 
 @every_process
@@ -112,9 +274,25 @@ def test_the_ends() -> None:
         a, b, _, _ = process.coefficients(zero)
         assert abs(a - 1) < 1e-7
         assert abs(b) < 1e-7
-    bridge = SchroedingerBridge().coefficients(torch.ones((), dtype=torch.float64))
-    assert (bridge.a, bridge.b, bridge.s) == (0, 1, 0)
-    assert CosineVP().coefficients(torch.ones((), dtype=torch.float64)).a == 0
+    exact: dict[Process, tuple[float, ...]] = {
+        SchroedingerBridge(): (0, 1, 0),
+        CosineVP(): (0, 0, 1),
+        Trigonometric(): (0, 0, 1),
+        RDDM(): (0, 1, 1),
+        Resfusion(): (0, 0.5, 0.75**0.5),
+        StochasticInterpolant(): (0, 1, 0),
+        StochasticInterpolant(TrigonometricPath(), QuadraticGamma()): (0, 1, 0),
+        StochasticInterpolant(EncodingDecodingPath(), SineSquaredGamma()): (0, 1, 0),
+        StochasticInterpolant(gamma=SigmoidGamma(), memory=3.0): (0, 1, 0),
+        StochasticInterpolant(gamma=ZeroGamma()): (0, 1, 0),
+    }
+    for process, ends in exact.items():
+        assert process.coefficients(torch.tensor(process.T).double())[:3] == ends, process
+        a, b, s, _ = process.coefficients(zero)
+        assert (a, b) == (1, 0) or isinstance(process, CosineVP)
+        assert s == 0, process
+    assert DDPM(ZeroTerminalSNR()).coefficients(torch.tensor(1000.0).double()).a == 0
+    assert Resfusion(LinearBetas(100, 1e-3, 0.08)).coefficients(torch.tensor(100.0).double()).a < -0.7
 
 
 def test_starts() -> None:
@@ -122,9 +300,15 @@ def test_starts() -> None:
     torch.testing.assert_close(SchroedingerBridge().start(z, y), y)
     torch.testing.assert_close(OUVE().start(z, y), y + OUVE().coefficients(torch.ones((), dtype=torch.float64)).s * z)
     torch.testing.assert_close(EDM().start(z), 80 * z)
-    for process in (OUVP(), BBED()):
+    for process in (OUVP(), BBED(), ResidualShift(), RDDM()):
         s = process.coefficients(torch.tensor(process.T, dtype=torch.float64)).s
         torch.testing.assert_close(process.start(z, y), y + s * z)
+    upsr = UPSR().weighted(torch.full((1, 3), 0.4))
+    torch.testing.assert_close(upsr.start(z, y), y + 0.4 * 2.5 * 0.99 * z)
+    end = Resfusion(LinearPro(273))
+    c = end.coefficients(torch.tensor(end.T).double())
+    torch.testing.assert_close(end.start(z, y), c.phi * y + c.s * z)  # as published: y in the place of x0
+    torch.testing.assert_close(c.phi, c.a + c.b)
 
 
 @pytest.mark.parametrize(("k", "theta"), [(2.6, 0.52), (10.0, 0.08)])
@@ -165,8 +349,22 @@ def test_a_missing_observation_is_named() -> None:
         lambda: OUVP(stiffness=0.0),
         lambda: BBED(k=1.0),
         lambda: BBED(theta=0.0),
+        lambda: LinearBetas(first=0.0),
+        lambda: CosineBetas(cap=1.5),
+        lambda: ListedBetas((0.1, 1.0, 0.2)),
+        lambda: ResidualShift(sqrt_eta_end=1.1),
+        lambda: ResidualShift(steps=0),
+        lambda: UPSR(floor=0.0),
+        lambda: UPSR().weighted(torch.zeros(1, 2)),
+        lambda: RDDM(sum_scale=0.0),
+        lambda: PowerIncrements(-1.0),
+        lambda: LinearPro(1),
+        lambda: StochasticInterpolant(TrigonometricPath(), SineSquaredGamma()),
+        lambda: StochasticInterpolant(gamma=SineSquaredGamma(), memory=1.0),
+        lambda: BrownianGamma(0.0),
+        lambda: SigmoidGamma(-1.0),
     ],
 )
-def test_parameters_outside_their_range_are_refused(make: Callable[[], Process]) -> None:
-    with pytest.raises(ValueError, match="needs"):
+def test_parameters_outside_their_range_are_refused(make: Callable[[], object]) -> None:
+    with pytest.raises(ValueError, match="need"):
         make()

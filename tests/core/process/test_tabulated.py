@@ -20,8 +20,8 @@ from ornstein.process.betas import (
 )
 from ornstein.process.ddpm import DDPM
 from ornstein.process.rddm import RDDM, ConvertedIncrements, NormalIncrements, PowerIncrements
-from ornstein.process.residual_shift import ResidualShift
 from ornstein.process.resfusion import CosinePro, LinearPro, Resfusion
+from ornstein.process.residual_shift import ResidualShift
 from ornstein.process.tabulated import MonotoneTable
 from ornstein.process.upsr import UPSR
 from ornstein.samplers.time_grids import PowerGrid, UniformGrid
@@ -123,7 +123,9 @@ def test_resnoise_weight_is_the_published_one() -> None:
 def test_increments_sum_to_one() -> None:
     for increments in (PowerIncrements(0.3), PowerIncrements(0.0), PowerIncrements(2.0, True), NormalIncrements()):
         torch.testing.assert_close(increments(100).sum(), torch.ones((), dtype=torch.float64))
-        end = RDDM(100, residual=increments, noise=increments, sum_scale=0.01).coefficients(torch.tensor(100.0).double())
+        end = RDDM(100, residual=increments, noise=increments, sum_scale=0.01).coefficients(
+            torch.tensor(100.0).double()
+        )
         torch.testing.assert_close(torch.stack(end[:3]), torch.tensor([0.0, 1.0, 0.1], dtype=torch.float64))
 
 
