@@ -58,14 +58,16 @@ class MonotoneTable:
 
 def _monotone_slopes(steps: Tensor) -> Tensor:
     """Slopes at the nodes, (N + 1,), for the differences (N,) between them: harmonic means inside, one-sided
-    three-point formulas, limited, at the ends."""
+    three-point formulas, or else the slope of the first and last step, at the ends."""
     if len(steps) == 1:
         return steps.expand(2)
     total = steps[:-1] + steps[1:]
     product = steps[:-1] * steps[1:]
     inside = torch.where(product > 0, 2 * product / torch.where(total == 0, torch.ones_like(total), total), 0.0)
     near, far = steps[[0, -1]], steps[[1, -2]]
-    ends = ((3 * near - far) / 2).clamp(min=0.0)
+    ends = (3 * near - far) / 2
+    # PCHIP takes 0 where this is negative; there the process would stand still, and its velocity say nothing
+    ends = torch.where(ends > 0, ends, near)
     return torch.cat([ends[:1], inside, ends[1:]])
 
 

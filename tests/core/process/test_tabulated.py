@@ -38,7 +38,7 @@ SCHEDULES: list[BetaSchedule] = [
 PROCESSES: list[Process] = [DDPM(), ResidualShift(), UPSR(), RDDM(), Resfusion(), Resfusion(LinearBetas())]
 
 
-@pytest.mark.parametrize("values", [[0, 1.0], [0, 0.1, 1], [0, 0, 0.2, 0.25, 0.25, 0.9, 1], [0, 0.5, 0.6, 0.61, 2.0]])
+@pytest.mark.parametrize("values", [[0, 1.0], [0, 0.3, 1], [0, 0, 0.2, 0.25, 0.25, 0.9, 1.2], [0, 0.5, 0.6, 0.61, 2.0]])
 def test_the_interpolant_is_that_of_scipy(values: list[float]) -> None:
     table = MonotoneTable(torch.tensor(values, dtype=torch.float64))
     t = torch.linspace(0, len(values) - 1, 101, dtype=torch.float64)
@@ -47,6 +47,13 @@ def test_the_interpolant_is_that_of_scipy(values: list[float]) -> None:
     np.testing.assert_allclose(table.fall(t).numpy(), 1 - reference(t), atol=1e-14)
     np.testing.assert_allclose(table.rate(t).numpy(), reference.derivative()(t), atol=1e-13)
     assert (table.rise(t).diff() >= 0).all()
+
+
+def test_the_interpolant_does_not_stand_still_at_its_ends() -> None:
+    """Where PCHIP has slope 0, as after the short last step of Resfusion, it has the slope of that step."""
+    table = MonotoneTable(torch.tensor([0, 0.1, 1.0, 1.1], dtype=torch.float64))
+    assert table.rate(torch.tensor([0.0, 3.0]).double()).allclose(torch.tensor([0.1, 0.1]).double())
+    assert (table.rise(torch.linspace(0, 3, 301).double()).diff() > 0).all()
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
