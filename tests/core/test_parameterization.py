@@ -12,6 +12,7 @@ from ornstein.parameterization import (
     Parameterization,
     Residual,
     Score,
+    TwoOutput,
     V,
     Velocity,
 )
@@ -27,6 +28,7 @@ PARAMETERIZATIONS = [
     Velocity(),
     Mean(),
     Residual(),
+    TwoOutput(),
     EDMPreconditioning(),
     EDMPreconditioning(sigma_data=0.1),
 ]

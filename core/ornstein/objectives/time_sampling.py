@@ -31,6 +31,17 @@ class UniformTimes(TimeSampling):
 
 
 @dataclass(frozen=True)
+class UniformLevels(TimeSampling):
+    """Every level of a tabulated process alike: t uniform over the nodes 1, ..., N (Ho et al. 2020, algorithm 1)."""
+
+    def __call__(self, process: Process, count: int, generator: torch.Generator) -> Tensor:
+        levels = getattr(process, "levels", None)
+        if levels is None:
+            raise ValueError(f"{type(process).__name__} has no table of levels; take UniformTimes")
+        return torch.randint(1, levels + 1, (count,), generator=generator, device=generator.device).double()
+
+
+@dataclass(frozen=True)
 class LogNormalTimes(TimeSampling):
     """log(s/a) ~ N(mean, std^2) (P_mean, P_std of Karras et al. 2022, table 1)."""
 

@@ -12,6 +12,7 @@ from scipy.special import expi
 from torch import Tensor
 
 from ornstein.analysis.mixture import GaussianMixture, MixtureDenoiser, exact_flow
+from ornstein.config import build, describe
 from ornstein.process.affine import Process, as_time, combine, expand
 from ornstein.process.bbed import BBED
 from ornstein.process.betas import CosineBetas, LinearBetas, ListedBetas, ZeroTerminalSNR
@@ -92,6 +93,11 @@ ordered_process = pytest.mark.parametrize(
 )
 WITH_MAP = [*PROCESSES, WEIGHTED]
 every_process_and_a_map = pytest.mark.parametrize("process", WITH_MAP, ids=[*map(repr, PROCESSES), "UPSR weighted"])
+
+
+@every_process
+def test_described_and_built_again(process: Process) -> None:
+    assert build(describe(process), Process) == process
 
 
 @every_process

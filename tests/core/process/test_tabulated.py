@@ -8,6 +8,9 @@ import torch
 from scipy.interpolate import PchipInterpolator
 
 from ornstein.config import build, describe
+from ornstein.denoiser import Denoiser
+from ornstein.objectives.time_sampling import UniformLevels
+from ornstein.parameterization import X0
 from ornstein.process.affine import Process
 from ornstein.process.betas import (
     BetaSchedule,
@@ -24,6 +27,8 @@ from ornstein.process.resfusion import CosinePro, LinearPro, Resfusion
 from ornstein.process.residual_shift import ResidualShift
 from ornstein.process.tabulated import MonotoneTable
 from ornstein.process.upsr import UPSR
+from ornstein.process.vp import VP
+from ornstein.samplers.ode_solvers import Euler
 from ornstein.samplers.time_grids import PowerGrid, UniformGrid
 
 SCHEDULES: list[BetaSchedule] = [
@@ -99,6 +104,23 @@ def test_uniform_grid_on_a_table_is_trailing_spacing() -> None:
     times = UniformGrid()(DDPM(), 7)
     expected = np.round(np.arange(1000, 0, -1000 / 7))
     assert times.tolist() == [*expected.tolist(), 0.0]
+
+
+def test_more_steps_than_levels_are_named() -> None:
+    y = torch.zeros(1, 2)
+    with pytest.raises(ValueError, match="fewer steps"):
+        Euler(steps=6)(Denoiser(torch.nn.Identity(), UPSR(), X0()), y, y)
+
+
+def test_training_draws_every_level_alike() -> None:
+    generator = torch.Generator().manual_seed(0)
+    t = UniformLevels()(UPSR(), 5000, generator)
+    assert t.dtype == torch.float64
+    values, counts = t.unique(return_counts=True)
+    assert values.tolist() == [1, 2, 3, 4, 5]
+    assert (counts - 1000).abs().max() < 150
+    with pytest.raises(ValueError, match="no table of levels"):
+        UniformLevels()(VP(), 3, generator)
 
 
 def test_resfusion_begins_where_the_clean_signal_drops_out() -> None:
