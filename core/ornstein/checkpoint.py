@@ -188,7 +188,8 @@ def _read(path: Path, app: str | None) -> tuple[dict[str, Any], dict[str, Tensor
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}; check its permissions") from error
     except (SafetensorError, ValueError) as error:
-        raise UserError(f"{path} is damaged or not a safetensors file; {importer} converts .ckpt files") from error
+        mend = f"`ornstein {app or 'APP'} export` takes the .ckpt files of fit, {importer} published ones"
+        raise UserError(f"{path} is damaged or not a safetensors file; {mend}") from error
     version = config.get("format") if isinstance(config, dict) else None
     if not isinstance(version, int) or version < 1:
         raise UserError(f"{path} has an unreadable configuration; download or export it again")

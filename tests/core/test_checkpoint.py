@@ -113,7 +113,9 @@ def test_files_that_are_no_checkpoints(tmp_path: Path) -> None:
     assert "there is no checkpoint" in refusal(path)
     for content in (b"", b"hello", bytes(100), (9**9).to_bytes(8, "little") + b"{}"):
         path.write_bytes(content)
-        assert "not a safetensors file; `ornstein speech import` converts .ckpt files" in refusal(path, "speech")
+        assert "not a safetensors file; `ornstein speech export` takes the .ckpt files of fit" in refusal(
+            path, "speech"
+        )
     save_file({"w": torch.ones(1)}, path)
     assert "`ornstein speech import` converts published checkpoints" in refusal(path, "speech")
     for text in ("[]", "3", "{}", '{"format": "x"}'):

@@ -121,6 +121,7 @@ class Enhancer:
         sampler: the stored one with the options given here.
         info: what the checkpoint says about itself.
         device: where it runs.
+        precision: of its network.
         evaluations: network calls a chunk (NFE), None where the step size adapts.
     """
 
@@ -160,7 +161,9 @@ class Enhancer:
         if loaded.sampler is None and sampler is None:
             raise UserError(f"{path} names no sampler; choose one with --sampler")
         self.batch = batch or (1 if self.device.type == "cpu" else 4)
-        self.denoiser = accelerate(loaded.denoiser.to(self.device), self._acceleration(precision, compile))
+        how = self._acceleration(precision, compile)
+        self.precision = how.precision
+        self.denoiser = accelerate(loaded.denoiser.to(self.device), how)
         self.representation = loaded.representation
         self.stored_sampler = loaded.sampler
         self.sampler = choose(loaded.sampler, self.denoiser.process, sampler, steps, grid)

@@ -103,6 +103,7 @@ def evaluate(
             return {}  # the first process says what is to be said
         _make_room(output, own, overwrite)
     enhancers = load(chosen, device=own.device(device), batch=batch, precision=precision, compile=compile)
+    ran = next(iter(enhancers.values())).precision + (", compiled" if compile else "")
     rate = rate or _common_rate(list(enhancers.values()))
     items = held_out(Path(data), mixes, rate)
     total = len(items) if limit is None else min(limit, len(items))  # type: ignore[arg-type]
@@ -117,7 +118,7 @@ def evaluate(
         "mixes": mixes,
         "rate": rate,
         "seed": seed,
-        "precision": precision,
+        "precision": ran,
         "systems": about,
         "baselines": list(methods),
         "dnsmos": with_dnsmos,
@@ -146,7 +147,7 @@ def evaluate(
         "rate": rate,
         "checkpoint": ", ".join(dict.fromkeys(system.model for system in chosen)),
         "machine": " and ".join(machines),
-        "precision": precision,
+        "precision": ran,
         "workers": workers,
         "seed": seed,
     }

@@ -55,18 +55,14 @@ class GraphedCall:
     _pool: Any = field(default=None, init=False, repr=False)
 
     def __call__(self, *tensors: Tensor, **named: Tensor) -> Tensor:
-        if not tensors or tensors[0].device.type != "cuda":
+        if not tensors or not _on_gpu(tensors[0]):
             return self.function(*tensors, **named)
         count = len(tensors[0])
         size = min((b for b in self.batches if b >= count), default=count)
         arguments = [_grown(tensor, size) for tensor in (*tensors, *named.values())]
         key = (tuple(named), *((t.shape, t.dtype, t.device) for t in arguments))
         if key not in self._recordings and len(self._recordings) >= self.limit:
-            warnings.warn(
-                f"more than {self.limit} shapes: the others run without a CUDA graph, which is slower; "
-                "use fewer lengths or a higher limit",
-                stacklevel=2,
-            )
+            _warn_of_many(self.limit)
             return self.function(*tensors, **named)
         with _plain_tensors():
             if key not in self._recordings:
@@ -134,12 +130,17 @@ class GraphedSampler:
         """
         if self.sampler.evaluations(denoiser.process) is None:
             raise ValueError(f"{type(self.sampler).__name__} chooses its steps as it goes; no graph can hold it")
-        if x.device.type != "cuda":
+        if not _on_gpu(x):
             return self.sampler(denoiser, x, y, noise, on_step, **condition)
         named: dict[str, Any] = ({} if y is None else {"y": y}) | condition
-        key = (id(denoiser), *((name, t.shape, t.dtype) for name, t in {"x": x, **named}.items()))
+        shapes = ((name, t.shape, t.dtype) for name, t in {"x": x, **named}.items())
+        key = (id(denoiser), noise is None, *shapes)
         if key not in self._runs:
-            self._runs[key] = (denoiser, self._draws(denoiser, x, noise, named), GraphedCall(self._loop(denoiser)))
+            if len(self._runs) >= self.limit:
+                _warn_of_many(self.limit)
+                return self.sampler(denoiser, x, y, noise, on_step, **condition)
+            call = GraphedCall(self._loop(denoiser), limit=1)
+            self._runs[key] = (denoiser, self._draws(denoiser, x, noise, named), call)
         _, draws, call = self._runs[key]
         drawn = {f"noise {i}": noise(x) for i in range(draws)} if noise is not None else {}
         result = call(x, **named, **drawn)
@@ -166,6 +167,18 @@ class GraphedSampler:
             return self.sampler(denoiser, x, noise=lambda _: next(draws), **named)
 
         return loop
+
+
+def _on_gpu(tensor: Tensor) -> bool:
+    return tensor.device.type == "cuda"
+
+
+def _warn_of_many(limit: int) -> None:
+    warnings.warn(
+        f"more than {limit} shapes: the others run without a CUDA graph, which is slower; "
+        "use fewer lengths or a higher limit",
+        stacklevel=3,
+    )
 
 
 def _grown(tensor: Tensor, size: int) -> Tensor:

@@ -32,7 +32,7 @@ def join_lists(function: Callable[..., Any], words: Sequence[str]) -> list[str]:
         if option in lists and values and not values[0].startswith("["):
             taken = next((i for i, word in enumerate(values) if not _fits(word, lists[option])), len(values)) or 1
         runs += [(option, values[:taken]), ("", values[taken:])]
-        missing -= len(values) - taken
+        missing -= len(values[taken:])
     for index in range(len(runs) - 1, -1, -1):
         option, values = runs[index]
         if missing > 0 and option in lists and len(values) > 1:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ornstein.acceleration import Acceleration, GraphedCall, GraphedSampler, accelerate, evaluate_together
+from ornstein.acceleration import Acceleration, GraphedSampler, accelerate, evaluate_together
 from ornstein.acceleration.denoiser import Precision
 from ornstein.denoiser import Denoiser
 from ornstein.errors import UserError
@@ -111,7 +111,7 @@ def test_impossible_settings(settings: dict[str, object]) -> None:
         Acceleration(**settings)  # type: ignore[arg-type]
 
 
-def test_samplers_run_on_the_fast_copy_and_as_a_loop(denoiser: Denoiser, signals: tuple[Tensor, Tensor]) -> None:
+def test_samplers_run_on_the_fast_copy(denoiser: Denoiser, signals: tuple[Tensor, Tensor]) -> None:
     _, y = signals
     sampler = Ancestral(steps=4, grid=UniformGrid(end=1e-3))
     start = denoiser.process.start(torch.zeros_like(y), y)
@@ -122,19 +122,12 @@ def test_samplers_run_on_the_fast_copy_and_as_a_loop(denoiser: Denoiser, signals
     expected = sampler(denoiser, start, y, noise())
     fast = accelerate(denoiser, Acceleration(channels_last=False, graphs=1))
     assert torch.equal(sampler(fast, start, y, noise()), expected)
-    assert torch.equal(GraphedSampler(sampler)(denoiser, start, y, noise()), expected)
 
 
 def test_a_loop_of_unknown_length_is_refused(denoiser: Denoiser, signals: tuple[Tensor, Tensor]) -> None:
     x, y = signals
     with pytest.raises(ValueError, match="chooses its steps"):
         GraphedSampler(ProbabilityFlowODE())(Denoiser(denoiser.network, OUVE(), X0()), x, y)
-
-
-def test_a_graphed_call_is_a_plain_call_on_a_cpu() -> None:
-    call = GraphedCall(lambda a, *, b: 2 * a + b, batches=(8,))
-    a = torch.arange(3.0)
-    assert torch.equal(call(a, b=a), 3 * a)
 
 
 def test_branches_share_one_call(denoiser: Denoiser, signals: tuple[Tensor, Tensor]) -> None:

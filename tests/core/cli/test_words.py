@@ -69,3 +69,16 @@ def test_other_functions_are_left_alone() -> None:
 
     for words in (["1", "--b", "y", "--c"], ["--help"], [], ["1", "--b=[1,2]", "-1"]):
         assert join_lists(plain, words) == words
+
+
+def test_a_list_before_a_switched_off_flag_keeps_its_last_value() -> None:
+    def chosen(data: Path, *, files: Path | list[Path] | None = None, baselines: bool = True) -> tuple:
+        """Do it.
+
+        Args:
+            data: A folder.
+        """
+        return data, files, baselines
+
+    line = "data --files a b --no_baselines".split()
+    assert run_function(chosen, line, "prog") == (Path("data"), [Path("a"), Path("b")], False)
