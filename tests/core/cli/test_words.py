@@ -80,5 +80,5 @@ def test_a_list_before_a_switched_off_flag_keeps_its_last_value() -> None:
         """
         return data, files, baselines
 
-    line = "data --files a b --no_baselines".split()
+    line = ["data", "--files", "a", "b", "--no_baselines"]
     assert run_function(chosen, line, "prog") == (Path("data"), [Path("a"), Path("b")], False)
