@@ -113,8 +113,8 @@ def measure(denoiser: Denoiser, classifier: DigitClassifier, train: Digits, test
 
 def train(folder: Path, steps: int, overwrite: bool) -> dict[str, object]:
     """Train both networks, write them to `folder` and return the metrics."""
-    if steps < 20:
-        raise UserError(f"{steps} steps are too few; give at least 20")
+    if steps < 40:
+        raise UserError(f"{steps} steps are too few; give at least 40")
     targets = [check_target(folder / name, overwrite) for name in (DENOISER, CLASSIFIER, "metrics.json")]
     begin = time.perf_counter()
     data, test = digits("train"), digits("test")

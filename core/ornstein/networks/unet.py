@@ -13,7 +13,7 @@ from ornstein.errors import UserError
 
 
 class UNet(nn.Module):
-    """Called as network(x, t, label=...) or network(x, t, embedding=...): x (B, channels, H, W), t (B,), same shape out.
+    """network(x, t, label=...) or network(x, t, embedding=...): x (B, channels, H, W) and t (B,), out as x.
 
     `label` (B,) holds whole numbers; `classes` itself is the empty label, which is also what no condition means.
     `embedding` (B, E), E = 4 width, stands in place of an embedded label; `embed` gives it.

@@ -47,8 +47,8 @@ def test_losses_and_accuracy_of_the_card() -> None:
 
 def test_no_label_is_the_empty_label_and_an_embedding_stands_for_a_label() -> None:
     denoiser = digit_denoiser()
-    x, ten, three = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.full((2,), 10), None
-    three = torch.full((2,), 3)
+    x = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    ten, three = torch.full((2,), 10), torch.full((2,), 3)
     assert torch.equal(denoiser(x, 0.5).x0, denoiser(x, 0.5, label=ten).x0)
     embedded = denoiser(x, 0.5, embedding=denoiser.network.embed(three)).x0
     assert torch.equal(embedded, denoiser(x, 0.5, label=three).x0)
@@ -67,8 +67,8 @@ def test_bad_input_is_named() -> None:
 def test_the_training_command_writes_files_that_load(tmp_path: Path) -> None:
     from ornstein.digits import train as module
 
-    metrics = module.train(tmp_path, 20, overwrite=False)
-    assert metrics["steps"] == 20
+    metrics = module.train(tmp_path, 40, overwrite=False)
+    assert metrics["steps"] == 40
     assert isinstance(checkpoint.load(tmp_path / "denoiser.safetensors", "digits").denoiser.network, UNet)
     command = [sys.executable, "-m", "ornstein.digits.train", str(tmp_path)]
     again = subprocess.run(command, capture_output=True, text=True)
