@@ -13,7 +13,8 @@ class LowRankAdapter(nn.Module):
     """A frozen layer plus (alpha/rank) B A, the same in training, evaluation and after `merge`.
 
     Linear: A (r, inputs), B (outputs, r). Convolution of kernel k: A (r k, inputs k), B (outputs k, r k), and B A
-    viewed as the kernel. B starts as zero, so that the layer starts as the base; A is drawn from torch's global generator.
+    viewed as the kernel. B starts as zero, so that the layer starts as the base; A is drawn from torch's global
+    generator.
     """
 
     def __init__(self, base: nn.Linear | nn.Conv2d, rank: int = 16, alpha: float = 8.0) -> None:
