@@ -1,0 +1,189 @@
+"""Guidance on the shipped digits model: cost and change of adaptive guidance, minority scores, experts.
+
+    python benchmarks/guidance_table.py
+
+Writes benchmarks/results/guidance_table.json. A minute or two on a CPU.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ornstein.denoiser import DenoiserLike
+from ornstein.digits.data import digits
+from ornstein.digits.model import digit_classifier, digit_denoiser
+from ornstein.errors import UserError
+from ornstein.files import atomic_path
+from ornstein.guidance.adaptive import AdaptiveGuidance
+from ornstein.guidance.classifier_free import ClassifierFreeGuidance, GuidanceInterval
+from ornstein.guidance.counting import Counted
+from ornstein.guidance.experts import NoiseRangeExperts, distil, generate_clean
+from ornstein.guidance.gradient import ClassifierGuidance, class_log_probability
+from ornstein.guidance.linear_adaptive import LinearAdaptiveGuidance, fit_linear_prediction, record_guidance
+from ornstein.guidance.minority import MinorityGuidance, minority_labels, minority_scores, train_noisy_classifier
+from ornstein.networks.unet import NoisyClassifier
+from ornstein.noise import SampleNoise
+from ornstein.samplers.ode_solvers import DPMSolverPP2M
+from ornstein.samplers.time_grids import LogSNRGrid
+
+RESULT = Path(__file__).parents[1] / "benchmarks" / "results" / "guidance_table.json"
+STEPS = 20
+SAMPLER = DPMSolverPP2M(steps=STEPS, grid=LogSNRGrid(end=5e-3, to_zero=True))
+EMPTY = {"label": torch.tensor(10)}
+
+
+def starts(denoiser: DenoiserLike, first: int, count: int) -> Tensor:
+    return denoiser.process.start(SampleNoise(range(first, first + count))(torch.zeros(count, 1, 8, 8)))
+
+
+def adaptive(scale: float, count: int = 100) -> list[dict[str, object]]:
+    """Evaluations saved and relative change of the output against plain classifier-free guidance."""
+    counted, judge = Counted(digit_denoiser()), digit_classifier()
+    guidance = ClassifierFreeGuidance(counted, scale, EMPTY)
+    label, x = torch.arange(count) % 10, starts(counted, 0, count)
+    history = record_guidance(guidance, SAMPLER, starts(counted, 10_000, count), label=label)
+    times = history.times.tolist()
+    prediction = fit_linear_prediction(history)
+    full = SAMPLER(guidance, x, label=label)
+    rows: dict[str, DenoiserLike] = {"classifier-free": guidance, "no guidance": counted}
+    for threshold in (0.99, 0.999, 0.9995):
+        rows[f"adaptive {threshold}"] = AdaptiveGuidance(guidance, threshold)
+    for first in (4, 6, 7):
+        for threshold in (0.999, 0.9995):
+            inner = AdaptiveGuidance(guidance, threshold)
+            rows[f"adaptive {threshold}, from step {first}"] = GuidanceInterval(inner, counted, 0.0, times[first])
+    rows["linear, half"] = LinearAdaptiveGuidance(guidance, prediction, conditional_from=STEPS)
+    rows["linear, half, then none"] = LinearAdaptiveGuidance(guidance, prediction)
+    rows["linear, all odd"] = LinearAdaptiveGuidance(guidance, prediction, range(1, STEPS, 2), STEPS)
+    table = []
+    for name, denoiser in rows.items():
+        counted.reset()
+        samples = SAMPLER(denoiser, x, label=label)
+        table.append(
+            {
+                "guidance": name,
+                "scale": scale,
+                "evaluations_a_sample": round(counted.evaluations / count, 2),
+                "saved": round(1 - counted.evaluations / (2 * STEPS * count), 3),
+                "relative_change": round(float((samples - full).norm() / full.norm()), 5),
+                "recognised": round(float((judge(samples).argmax(1) == label).float().mean()), 3),
+            }
+        )
+    return table
+
+
+def minority(classes: int = 10, steps: int = 600, count: int = 200) -> list[dict[str, object]]:
+    """Minority scores of samples: unguided, guided to the rarest class, and to the most common one as control."""
+    denoiser, data = digit_denoiser(), digits()
+
+    def scores(signals: Tensor) -> Tensor:
+        return minority_scores(denoiser, signals, 0.5, SampleNoise(range(len(signals))))
+
+    of_data = scores(data.images)
+    labels = minority_labels(of_data, classes)
+    torch.manual_seed(0)  # initial weights
+    classifier = NoisyClassifier(width=16, classes=classes)
+    generator = torch.Generator().manual_seed(0)
+    train_noisy_classifier(classifier, denoiser.process, data.images, labels, steps, generator, learning_rate=2e-3)
+    x, top = starts(denoiser, 20_000, count), float(of_data.quantile(0.9))
+    guided: dict[str, Callable[[], Tensor]] = {
+        "training pictures": lambda: data.images,
+        "held-out pictures": lambda: digits("test").images,
+        "unguided samples": lambda: SAMPLER(denoiser, x),
+        "control: to the most common class": lambda: SAMPLER(
+            MinorityGuidance(denoiser, classifier, classes, 3.5, 0), x
+        ),
+    }
+    for scale in (1.0, 2.0, 3.5):
+        guided[f"to the rarest class, scale {scale}"] = lambda scale=scale: SAMPLER(
+            MinorityGuidance(denoiser, classifier, classes, scale), x
+        )
+    table = []
+    for name, make in guided.items():
+        found = scores(make())
+        table.append(
+            {
+                "set": name,
+                "mean_score": round(float(found.mean()), 3),
+                "median_score": round(float(found.median()), 3),
+                "share_in_rarest_tenth": round(float((found > top).float().mean()), 3),
+            }
+        )
+    return table
+
+
+def experts(steps: int = 150, count: int = 100) -> list[dict[str, object]]:
+    """Unconditional samples guided to a digit by the classifier of clean pictures: as it is, one and five experts."""
+    denoiser, teacher = digit_denoiser(), digit_classifier()
+    noise = SampleNoise(range(30_000, 30_250))
+    clean = generate_clean(denoiser, SAMPLER, noise, torch.zeros(250, 1, 8, 8), 4)
+    label, x = torch.arange(count) % 10, starts(denoiser, 40_000, count)
+    torch.manual_seed(0)  # the adapters' first weights
+    makers: dict[str, NoiseRangeExperts] = {"clean classifier": NoiseRangeExperts(teacher, 1, rank=0)}
+    for number in (1, 5):
+        made = NoiseRangeExperts(teacher, number, rank=4)
+        generator = torch.Generator().manual_seed(0)
+        distil(made, teacher, denoiser.process, clean, steps * 5 // number, generator, learning_rate=3e-3)
+        makers[f"{number} expert{'s' if number > 1 else ''}, data-free"] = made
+    held = digits("test")
+    table: list[dict[str, object]] = []
+    for name, made in makers.items():
+        guided = ClassifierGuidance(denoiser, class_log_probability(made, label), 2.0)
+        samples = SAMPLER(guided, x)
+        t = torch.full((len(held.images),), 0.3)
+        z = torch.randn(held.images.shape, generator=torch.Generator().manual_seed(1))
+        with torch.no_grad():
+            noisy = made(denoiser.process.sample(held.images, t.double(), z), t).argmax(1)
+        table.append(
+            {
+                "guide": name,
+                "accuracy_at_t_0.3": round(float((noisy == held.labels).float().mean()), 3),
+                "samples_recognised": round(float((teacher(samples).argmax(1) == label).float().mean()), 3),
+            }
+        )
+    return table
+
+
+def show(title: str, table: list[dict[str, object]]) -> None:
+    print(f"\n{title}")
+    names = list(table[0])
+    widths = [max(len(n), *(len(str(row[n])) for row in table)) for n in names]
+    for row in [dict(zip(names, names, strict=True)), *table]:
+        print("  ".join(str(row[n]).rjust(w) for n, w in zip(names, widths, strict=True)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, default=RESULT)
+    options = parser.parse_args()
+    begin = time.perf_counter()
+    result: dict[str, object] = {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}",
+        "sampler": f"DPM-Solver++ 2M, {STEPS} steps",
+    }
+    result["adaptive"] = [row for scale in (1.25, 1.5, 2.0) for row in adaptive(scale)]
+    show("Adaptive guidance", result["adaptive"])  # type: ignore[arg-type]
+    result["minority"] = minority()
+    show("Minority guidance", result["minority"])  # type: ignore[arg-type]
+    result["experts"] = experts()
+    show("PPAP", result["experts"])  # type: ignore[arg-type]
+    result["seconds"] = round(time.perf_counter() - begin)
+    with atomic_path(options.output, overwrite=True) as temporary:
+        temporary.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"\n{options.output}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

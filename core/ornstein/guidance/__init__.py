@@ -1,0 +1,1 @@
+"""Guidance: denoisers that wrap a denoiser, for every sampler and process; they can be wrapped in each other."""

@@ -1,0 +1,110 @@
+"""PPAP: an off-the-shelf model of clean signals guides by experts for noise ranges (Go et al., CVPR 2023, arXiv
+2212.05973)."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from ornstein.denoiser import DenoiserLike
+from ornstein.errors import UserError
+from ornstein.guidance.adapters import add_adapters
+from ornstein.noise import Noise
+from ornstein.process.affine import Process
+from ornstein.samplers.base import Sampler
+
+
+class NoiseRangeExperts(nn.Module):
+    """N copies of a model with adapters; expert n answers for t in [n T/N, (n + 1) T/N), sample by sample.
+
+    Called as experts(x_t, t) with t (B,); t = T belongs to the last expert. Every expert starts from the model itself.
+
+    Args:
+        model: gives an output of its own for a clean signal (B, *); it stays as it is.
+        count: N.
+        T: last time of the process.
+        rank, alpha: of the adapters; rank 0 makes frozen copies.
+    """
+
+    def __init__(self, model: nn.Module, count: int = 5, T: float = 1.0, rank: int = 16, alpha: float = 8.0) -> None:
+        super().__init__()
+        if count < 1:
+            raise ValueError(f"count is {count}; at least one expert is needed")
+        self.T = T
+        copies = [copy.deepcopy(model).eval() for _ in range(count)]
+        self.experts = nn.ModuleList(add_adapters(one, rank, alpha) if rank else one for one in copies)
+
+    def route(self, t: Tensor) -> Tensor:
+        """Index of the expert for each of `t` (B,)."""
+        count = len(self.experts)
+        return (t.double() * count / self.T).floor().long().clamp(0, count - 1)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        chosen = self.route(t)
+        output: Tensor | None = None
+        for index in chosen.unique().tolist():
+            rows = (chosen == index).nonzero()[:, 0]
+            part = self.experts[index](x[rows])
+            if output is None:
+                output = part.new_zeros(len(x), *part.shape[1:])
+            output = output.index_put((rows,), part)
+        if output is None:
+            raise ValueError("the batch is empty")
+        return output
+
+
+def distillation_loss(student: Tensor, teacher: Tensor, temperature: float = 0.25) -> Tensor:
+    """KL(softmax(teacher/temperature) || softmax(student)) of logits (B, C), mean over the classes: (B,)."""
+    wanted = (teacher / temperature).log_softmax(-1)
+    return (wanted.exp() * (wanted - student.log_softmax(-1))).mean(-1)
+
+
+@torch.no_grad()
+def generate_clean(
+    denoiser: DenoiserLike, sampler: Sampler, noise: Noise, like: Tensor, batches: int, **condition: Tensor
+) -> Tensor:
+    """The data of data-free distillation: `batches` times len(like) samples of the diffusion model itself."""
+    starts = (denoiser.process.start(noise(like)) for _ in range(batches))
+    return torch.cat([sampler(denoiser, start, noise=noise, **condition) for start in starts])
+
+
+def distil(
+    experts: NoiseRangeExperts,
+    teacher: nn.Module,
+    process: Process,
+    clean: Tensor,
+    steps: int,
+    generator: torch.Generator,
+    batch: int = 64,
+    learning_rate: float = 1e-4,
+) -> list[float]:
+    """Teach each expert, on corrupted `clean` (N, *) of its range, what `teacher` says of the clean signal.
+
+    AdamW with weight decay 0.05 and a linear fall of the rate; `steps` for each expert, a fresh optimizer for each.
+    Returns the mean loss of each expert over its last tenth.
+    """
+    count = len(experts.experts)
+    if len(clean) == 0:
+        raise UserError("there are no clean signals to distil on; generate some first")
+    results = []
+    for index, expert in enumerate(experts.experts):
+        trained = [p for p in expert.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(trained, lr=learning_rate, weight_decay=0.05)
+        fall = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
+        losses = []
+        for _ in range(steps):
+            x0 = clean[torch.randint(len(clean), (batch,), generator=generator)]
+            u = torch.rand(batch, generator=generator, dtype=torch.float64)
+            t = (index + u) / count * experts.T
+            z = torch.randn(x0.shape, generator=generator, dtype=x0.dtype)
+            with torch.no_grad():
+                wanted = teacher(x0)
+            loss = distillation_loss(expert(process.sample(x0, t, z)), wanted).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            fall.step()
+            losses.append(float(loss.detach()))
+        tail = losses[-max(steps // 10, 1) :]
+        results.append(sum(tail) / len(tail))
+    return results

@@ -1,0 +1,84 @@
+"""Guidance by a gradient: of a classifier of noisy states, or of an energy of the clean estimate."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ornstein.denoiser import DenoiserLike
+from ornstein.estimate import Estimate, estimate_from_noise
+from ornstein.process.affine import as_time, combine
+
+LogProbability = Callable[[Tensor, Tensor], Tensor]
+"""log p(c | x_t), (B,), of a state (B, *) at a time () or (B,)."""
+
+
+class ClassifierGuidance:
+    """noise - scale s grad_x log p(c | x_t) (Dhariwal and Nichol 2021, algorithm 2).
+
+    The score rises by scale times the gradient, on every process and with every sampler.
+
+    Args:
+        denoiser: what is guided.
+        log_probability: differentiable log p(c | x_t) of each sample, for example `class_log_probability`.
+        scale: strength.
+    """
+
+    def __init__(self, denoiser: DenoiserLike, log_probability: LogProbability, scale: float = 1.0) -> None:
+        self.denoiser = denoiser
+        self.process = denoiser.process
+        self.log_probability = log_probability
+        self.scale = scale
+
+    def __call__(self, x: Tensor, t: Tensor | float, y: Tensor | None = None, **condition: Tensor) -> Estimate:
+        t = as_time(t)
+        estimate = self.denoiser(x, t, y, **condition)
+        with torch.enable_grad():
+            state = x.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(self.log_probability(state, t).sum(), state)
+        return raise_score(estimate, self.scale * gradient)
+
+
+class EnergyGuidance:
+    """noise + scale s grad_x E(x0hat(x_t)): the energy falls; the gradient runs through the denoiser (FreeDoM, Yu et
+    al. 2023; universal guidance, Bansal et al. 2023).
+
+    Args:
+        denoiser: what is guided; differentiable.
+        energy: E of clean signals (B, *), one number a sample.
+        scale: strength.
+    """
+
+    def __init__(self, denoiser: DenoiserLike, energy: Callable[[Tensor], Tensor], scale: float = 1.0) -> None:
+        self.denoiser = denoiser
+        self.process = denoiser.process
+        self.energy = energy
+        self.scale = scale
+
+    def __call__(self, x: Tensor, t: Tensor | float, y: Tensor | None = None, **condition: Tensor) -> Estimate:
+        with torch.enable_grad():
+            state = x.detach().requires_grad_()
+            estimate = self.denoiser(state, t, y, **condition)
+            (gradient,) = torch.autograd.grad(self.energy(estimate.x0).sum(), state)
+        kept = Estimate(estimate.process, x, estimate.t, estimate.x0.detach(), estimate.noise.detach(), estimate.y)
+        return raise_score(kept, -self.scale * gradient)
+
+
+def raise_score(estimate: Estimate, change: Tensor) -> Estimate:
+    """The estimate whose score is larger by `change` (B, *): noise - s change; raises ValueError where a = 0."""
+    a, _, s, _ = estimate.process.coefficients(estimate.t)
+    if bool((a == 0).any()):
+        raise ValueError("a gradient of the state says nothing about x0 where a = 0; begin the grid below that time")
+    noise = combine(estimate.x, (torch.ones_like(s), estimate.noise), (-s, change))
+    return estimate_from_noise(estimate.process, estimate.x, estimate.t, noise, estimate.y)
+
+
+def class_log_probability(classifier: Callable[[Tensor, Tensor], Tensor], target: Tensor | int) -> LogProbability:
+    """log softmax of `classifier`(x_t, t (B,)) -> (B, classes) at `target`, one class or one a sample (B,)."""
+
+    def log_probability(x: Tensor, t: Tensor) -> Tensor:
+        logits = classifier(x, t.to(device=x.device, dtype=x.dtype).expand(len(x)))
+        wanted = torch.as_tensor(target, device=x.device).expand(len(x))
+        return logits.log_softmax(-1).gather(1, wanted[:, None])[:, 0]
+
+    return log_probability

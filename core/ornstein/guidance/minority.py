@@ -1,0 +1,124 @@
+"""Minority guidance: towards samples that a model finds hard to restore (Um et al., ICLR 2024, arXiv 2301.12334)."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ornstein.denoiser import DenoiserLike
+from ornstein.errors import UserError
+from ornstein.guidance.gradient import ClassifierGuidance, class_log_probability
+from ornstein.noise import Noise
+from ornstein.process.affine import Process
+
+Distance = Callable[[Tensor, Tensor], Tensor]
+"""Distance of two batches of signals (B, *), one number a sample."""
+
+
+def squared_distance(one: Tensor, other: Tensor) -> Tensor:
+    """Sum of |one - other|^2 of each sample, (B,)."""
+    return ((one - other).abs() ** 2).flatten(1).sum(1)
+
+
+@torch.no_grad()
+def minority_scores(
+    denoiser: DenoiserLike,
+    x0: Tensor,
+    t: float,
+    noise: Noise,
+    draws: int = 5,
+    distance: Distance = squared_distance,
+    y: Tensor | None = None,
+    **condition: Tensor,
+) -> Tensor:
+    """l(x0) = E d(x0, x0hat(x_t)) over `draws` noises (the paper's equation 5): large for rare signals, (B,).
+
+    Args:
+        denoiser: judges; give it no class, so that rare means rare in the whole set.
+        x0: signals (B, *).
+        t: how far they are corrupted; too little separates nothing.
+        noise: source of unit noise.
+        draws: noises averaged.
+        distance: d; the paper's is LPIPS, the default |.|^2 needs no weights.
+    """
+    if draws < 1:
+        raise ValueError(f"draws is {draws}; it must be at least 1")
+    total = torch.zeros(len(x0), dtype=x0.real.dtype, device=x0.device)
+    for _ in range(draws):
+        x = denoiser.process.sample(x0, t, noise(x0), y)
+        total += distance(x0, denoiser(x, t, y, **condition).x0)
+    return total / draws
+
+
+def minority_labels(scores: Tensor, classes: int) -> Tensor:
+    """Class by rank, 0 (common) to classes - 1 (rare), as equal in size as the count allows; ties never empty a class.
+
+    Raises:
+        UserError: fewer scores than classes, or scores that are not finite.
+    """
+    if not 2 <= classes <= len(scores):
+        raise UserError(f"{len(scores)} scores cannot make {classes} classes; choose between 2 and {len(scores)}")
+    if not bool(scores.isfinite().all()):
+        raise UserError("some minority scores are not finite; check the signals and the denoiser")
+    rank = torch.empty(len(scores), dtype=torch.long, device=scores.device)
+    rank[scores.argsort(stable=True)] = torch.arange(len(scores), device=scores.device)
+    return rank * classes // len(scores)
+
+
+def train_noisy_classifier(
+    classifier: nn.Module,
+    process: Process,
+    signals: Tensor,
+    labels: Tensor,
+    steps: int,
+    generator: torch.Generator,
+    batch: int = 64,
+    learning_rate: float = 3e-4,
+) -> float:
+    """Train `classifier`(x_t, t) -> logits on corrupted `signals` (N, *) at uniform times; return the last mean loss.
+
+    AdamW with weight decay 0.05 and a linear fall of the rate, as published.
+    """
+    optimizer = torch.optim.AdamW(classifier.parameters(), lr=learning_rate, weight_decay=0.05)
+    fall = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
+    losses = []
+    classifier.train()
+    for _ in range(steps):
+        chosen = torch.randint(len(signals), (batch,), generator=generator)
+        t = torch.rand(batch, generator=generator, dtype=torch.float64) * process.T
+        z = torch.randn(batch, *signals.shape[1:], generator=generator, dtype=signals.dtype)
+        x = process.sample(signals[chosen], t, z)
+        loss = F.cross_entropy(classifier(x, t.to(x.dtype)), labels[chosen])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        fall.step()
+        losses.append(float(loss.detach()))
+    classifier.eval()
+    return sum(losses[-50:]) / len(losses[-50:])
+
+
+class MinorityGuidance(ClassifierGuidance):
+    """Guidance to one class of minority score, the rarest if `target` is None (equation 8; published scale 3.5).
+
+    Args:
+        denoiser: what is guided.
+        classifier: logits (B, classes) of x_t (B, *) and t (B,), trained on `minority_labels`.
+        classes: number of classes.
+        scale: strength.
+        target: class wanted.
+    """
+
+    def __init__(
+        self,
+        denoiser: DenoiserLike,
+        classifier: Callable[[Tensor, Tensor], Tensor],
+        classes: int,
+        scale: float = 3.5,
+        target: int | None = None,
+    ) -> None:
+        wanted = classes - 1 if target is None else target
+        if not 0 <= wanted < classes:
+            raise ValueError(f"target is {target}; the classes are 0 to {classes - 1}")
+        super().__init__(denoiser, class_log_probability(classifier, wanted), scale)

@@ -1,0 +1,31 @@
+"""What samplers of a posterior p(x0 | r), r = H x0 + sigma n, share."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ornstein.errors import UserError
+from ornstein.inverse_problems.operators import LinearOperator
+from ornstein.noise import Noise
+from ornstein.process.affine import Process
+from ornstein.samplers.base import Sampler
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PosteriorSampler(Sampler):
+    """A sampler that knows a measurement r and how it came about."""
+
+    operator: LinearOperator
+    """H."""
+    measurement: Tensor
+    """r, (B, *)."""
+
+    def __post_init__(self) -> None:
+        if not bool(self.measurement.isfinite().all()):
+            raise UserError("the measurement holds NaN or infinity; mend or mask it first")
+
+    def start(self, process: Process, noise: Noise, y: Tensor | None = None) -> Tensor:
+        """a H^+ r + b y + s z at the first time of the grid, where the published samplers begin."""
+        explained = self.operator.pseudo_inverse(self.measurement)
+        t = self.grid(process, self.steps)[0]
+        return process.sample(explained, t, noise(explained), y)
