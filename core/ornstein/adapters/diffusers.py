@@ -7,11 +7,13 @@
 Conditions go by the names of the model's own arguments: encoder_hidden_states, class_labels, text_embeds, time_ids.
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ornstein.denoiser import Denoiser
@@ -63,9 +65,7 @@ class DiffusersNetwork(nn.Module):
         if output.shape[1] == 2 * x.shape[1]:
             output = output.chunk(2, 1)[0]
         if output.shape != x.shape:
-            raise UserError(
-                f"the model gives {tuple(output.shape)} for a latent {tuple(x.shape)}; is it another model?"
-            )
+            raise UserError(f"the model gives {tuple(output.shape)} for a latent {tuple(x.shape)}; take the right one")
         return output.to(x.dtype)
 
 
@@ -99,10 +99,13 @@ def load_model(folder: str | Path, part: str = "unet") -> nn.Module:
     if not (path / "config.json").is_file():
         raise UserError(f"{path} has no config.json; give the folder of a pipeline and the name of its part")
     try:
-        kind = diffusers.ModelMixin.load_config(path, local_files_only=True).get("_class_name", "")
-        model: nn.Module = getattr(diffusers, kind).from_pretrained(path, use_safetensors=True, local_files_only=True)
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise UserError(f"cannot load {path}: {str(error).splitlines()[0]}; it needs a .safetensors file") from error
+        kind = getattr(diffusers, json.loads((path / "config.json").read_text())["_class_name"])
+        if not (isinstance(kind, type) and issubclass(kind, diffusers.ModelMixin)):
+            raise UserError(f"{path} describes {kind}, which is no model of diffusers; give another part")
+        model: nn.Module = kind.from_pretrained(path, use_safetensors=True, local_files_only=True)
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, SafetensorError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"cannot load {path}: {reason}; it needs a whole .safetensors file") from error
     return model.eval()
 
 
