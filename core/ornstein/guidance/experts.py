@@ -65,7 +65,7 @@ def generate_clean(
 ) -> Tensor:
     """The data of data-free distillation: `batches` times len(like) samples of the diffusion model itself."""
     starts = (denoiser.process.start(noise(like)) for _ in range(batches))
-    return torch.cat([sampler(denoiser, start, noise=noise, **condition) for start in starts])
+    return torch.cat([sampler(denoiser, start, None, noise, None, **condition) for start in starts])
 
 
 def distil(

@@ -56,7 +56,7 @@ def record_guidance(
 ) -> GuidanceHistory:
     """Run `sampler` (one call a step) from `x` (B, *) under `guidance` and keep both estimates of every step."""
     recorder = _Recorder(guidance)
-    sampler(recorder, x, y, **condition)
+    sampler(recorder, x, y, None, None, **condition)
     times, conditional, unconditional = (torch.stack(column) for column in zip(*recorder.kept, strict=True))
     return GuidanceHistory(times, conditional, unconditional)
 

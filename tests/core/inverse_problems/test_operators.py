@@ -108,7 +108,7 @@ def test_pseudoinverse_guidance_samples_the_gaussian_posterior() -> None:
 
 
 def test_ddrm_keeps_what_is_measured_and_draws_the_rest() -> None:
-    """A mask on N(0, d^2 I): measured values near the measurement, unmeasured ones with the prior's mean and variance."""
+    """A mask on N(0, d^2 I): measured values near the measurement, the others with the prior's mean and variance."""
     count, d = 4000, 0.7
     denoiser = gaussian(3, d)
     mask = torch.tensor([[1.0, 0.0, 0.0]], dtype=F64)

@@ -1,0 +1,1 @@
+"""Inversion, editing, interpolation, gradients through the flow and optimisation of the noise, on every process."""
