@@ -8,6 +8,7 @@ from torch import Tensor
 from ornstein.denoiser import DenoiserLike
 from ornstein.noise import Noise
 from ornstein.samplers.base import Sampler, drawn
+from ornstein.samplers.weights import is_zero, step_weights, weighted
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,10 @@ class Ancestral(Sampler):
         noise: Noise | None = None,
         **condition: Tensor,
     ) -> Iterator[Tensor]:
-        for t, s in self.pairs(denoiser.process):
+        process = denoiser.process
+        times = self.times(process)
+        for t, w in zip(times, step_weights(process, times, self.eta), strict=False):
             estimate = denoiser(x, t, y, **condition)
-            last = not bool((denoiser.process.step_weights(t, s, self.eta).noise != 0).any())
-            z = None if last else drawn(noise, x)
-            x = denoiser.process.step(x, t, s, estimate.x0, estimate.y, z, self.eta)
+            z = None if is_zero(w.noise) else drawn(noise, x)
+            x = weighted(x, (w.x, x), (w.x0, estimate.x0), (w.y, process.require(estimate.y)), (w.noise, z))
             yield x

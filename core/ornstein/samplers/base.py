@@ -4,14 +4,25 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from ornstein.denoiser import DenoiserLike
+from ornstein.errors import UserError
+from ornstein.estimate import Estimate
 from ornstein.noise import Noise
 from ornstein.process.affine import Process
 from ornstein.samplers.time_grids import TimeGrid, UniformGrid
+
+
+DIVERGED = 1e6
+"""A state this many times larger than its start has left the range of any signal."""
+
+
+class SamplingError(UserError, ValueError):
+    """A run that cannot give a sample: the settings do not fit the process, or the numbers went wrong on the way."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +33,9 @@ class Sampler(ABC):
     steps: int = 30
     """N, the number of steps."""
     grid: TimeGrid = UniformGrid()
+
+    minimum_steps: ClassVar[int] = 1
+    """Fewest steps the method is defined for."""
 
     @abstractmethod
     def trajectory(
@@ -50,36 +64,94 @@ class Sampler(ABC):
         """The sample that starts at `x`; `on_step(done, steps)` is called after every step."""
         state = x
         with torch.no_grad():
-            states = self.trajectory(denoiser, x, y, noise, **condition)
-            for done, state in enumerate(states, start=1):  # noqa: B007  # the last one is the result
+            watched = _Watched(denoiser, x, y, self.steps)
+            for done, state in enumerate(self.trajectory(watched, x, y, noise, **condition), start=1):
+                watched.stepped(state)
                 if on_step is not None:
                     on_step(done, self.steps)
+            watched.finish()
         return state
 
     def pairs(self, process: Process) -> Iterator[tuple[Tensor, Tensor]]:
-        """The steps (t, s), s < t, as host scalars; raises ValueError if the grid does not fit the process."""
+        """The steps (t, s), s < t, as host scalars; raises SamplingError if the grid does not fit the process."""
+        return pairwise(self.times(process))
+
+    def times(self, process: Process) -> Tensor:
+        """The times of the grid, (steps + 1,); raises SamplingError if they do not fit the process or the solver."""
+        if self.steps < self.minimum_steps:
+            raise SamplingError(
+                f"{type(self).__name__} needs at least {_counted(self.minimum_steps)}, got {self.steps}; raise the number"
+            )
         times = self.grid(process, self.steps)
         if not bool(times.isfinite().all() & (times.diff() < 0).all()):
-            raise ValueError(
+            raise SamplingError(
                 f"{self.grid} gives times that do not decrease on {process}: {[f'{t:.4g}' for t in times.tolist()]}; "
                 "choose its ends inside the process or fewer steps"
             )
-        return pairwise(times)
+        return times
+
+
+class _Watched:
+    """Looks at every estimate and every state of a run: at once on a CPU, after the run on a device, which would have
+    to be waited for."""
+
+    def __init__(self, denoiser: DenoiserLike, x: Tensor, y: Tensor | None, steps: int) -> None:
+        self.process = denoiser.process
+        self._denoiser, self._steps, self._done = denoiser, steps, 0
+        self._at_once = x.device.type == "cpu"
+        self._seen: list[tuple[Tensor, str]] = []
+        if x.numel() == 0:
+            raise SamplingError(f"the start has shape {tuple(x.shape)}, which holds nothing; give at least one sample")
+        largest = x.abs().amax() if y is None else torch.maximum(x.abs().amax(), y.abs().amax().to(x.real))
+        self._limit = DIVERGED * largest.clamp(min=1.0)
+        self._check(self._limit.isfinite(), "the start or the observation is not finite; check the input")
+
+    def __call__(self, x: Tensor, t: Tensor | float, y: Tensor | None = None, **condition: Tensor) -> Estimate:
+        estimate = self._denoiser(x, t, y, **condition)
+        self._check(
+            estimate.x0.abs().amax().isfinite(),
+            f"the network gave NaN or infinity in step {self._done + 1} of {self._steps} (t = {float(t):.4g}); "
+            "check its weights and its precision",
+        )
+        return estimate
+
+    def stepped(self, state: Tensor) -> None:
+        """Look at the state after a step."""
+        self._done += 1
+        self._check(
+            state.abs().amax() <= self._limit,
+            f"the sampler diverged in step {self._done} of {self._steps}; take more steps, a lower order or another grid",
+        )
+
+    def finish(self) -> None:
+        """Look at what was not looked at during the run."""
+        if self._seen and not all(good := torch.stack([flag for flag, _ in self._seen]).tolist()):
+            raise SamplingError(self._seen[good.index(False)][1])
+
+    def _check(self, good: Tensor, otherwise: str) -> None:
+        if not self._at_once:
+            self._seen.append((good, otherwise))
+        elif not good:
+            raise SamplingError(otherwise)
+
+
+def _counted(steps: int) -> str:
+    return "one step" if steps == 1 else f"{steps} steps"
 
 
 def require_finite_rates(process: Process, t: Tensor, diffusion: bool) -> None:
-    """Raise ValueError where the velocity (or g, if `diffusion`) is infinite: at the end T of a bridge, for example."""
+    """Raise SamplingError where the velocity (or g, if `diffusion`) is infinite: at the end T of a bridge, for example."""
     da, db, ds, _ = process.derivatives(t)
     rates = [da, db, ds, *([process.diffusion_squared(t)] if diffusion else [])]
     if not (all(bool(rate.isfinite().all()) for rate in rates) and bool(process.reference(t).s > 0)):
-        raise ValueError(
+        raise SamplingError(
             f"the rates of {process} are not finite at t = {float(t):g}; begin below T, "
             f"for example UniformGrid(start={0.98 * process.T:g}), or take a solver of dw/dkappa such as Euler"
         )
 
 
 def drawn(noise: Noise | None, like: Tensor) -> Tensor:
-    """Unit noise like `like`; raises ValueError if the caller gave no source."""
+    """Unit noise like `like`; raises SamplingError if the caller gave no source."""
     if noise is None:
-        raise ValueError("this sampler is stochastic; give it noise=SampleNoise(seeds)")
+        raise SamplingError("this sampler is stochastic; give it noise=SampleNoise(seeds)")
     return noise(like)

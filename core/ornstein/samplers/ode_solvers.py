@@ -1,42 +1,106 @@
 """Solvers of the one probability flow, dw/dkappa = x0 with w = (x - b y)/s and kappa = a/s.
 
-They form their weights from (a, s), never from a logarithm, so that a <= 0 and s = 0 are ordinary. On a bridge s_T =
-0: w_T = 0 there is the published deterministic output; `random_start` draws w_T ~ N(0, I), the law of the flow.
+They form their weights from (a, s), so that a <= 0 and s = 0 are ordinary: lambda = log kappa is taken only where it
+exists, and a step that touches another place is of first order. On a bridge s_T = 0: w_T = 0 there is the published
+deterministic output; `random_start` draws w_T ~ N(0, I), the law of the flow.
 """
 
-from collections.abc import Iterator
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from ornstein.denoiser import DenoiserLike
+from ornstein.estimate import Estimate
 from ornstein.noise import Noise
-from ornstein.process.affine import Process, as_time, combine
+from ornstein.process.affine import Process
 from ornstein.samplers.base import Sampler, drawn
+from ornstein.samplers.weights import Node, Weight, nodes_at, weighted
+
+Direction = Callable[[Tensor], Tensor]
+"""Changes the direction of a step, x0 or noise, before it is taken; keeps what it remembers for one run."""
+
+
+class Run:
+    """One run of a solver: its nodes, its calls of the denoiser and the two exact steps all solvers are made of."""
+
+    def __init__(
+        self,
+        denoiser: DenoiserLike,
+        nodes: list[Node],
+        y: Tensor | None = None,
+        noise: Noise | None = None,
+        condition: dict[str, Tensor] | None = None,
+        random_start: bool = False,
+    ) -> None:
+        self.process = denoiser.process
+        self.nodes = nodes
+        self.steps = list(pairwise(nodes))
+        self.direction: Direction = lambda value: value
+        self._denoiser, self._y, self._noise, self._condition = denoiser, y, noise, condition or {}
+        self._random_start = random_start
+        self._start: Tensor | None = None
+        self._seen = self.process.require(y)  # a denoiser may estimate its own observation
+
+    def estimate(self, x: Tensor, node: Node) -> Estimate:
+        """Call the denoiser."""
+        estimate = self._denoiser(x, node.t, self._y, **self._condition)
+        self._seen = self.process.require(estimate.y)
+        return estimate
+
+    def x0(self, x: Tensor, node: Node) -> Tensor:
+        """The clean signal seen from `x`."""
+        return self.estimate(x, node).x0
+
+    def noise(self, x: Tensor, node: Node) -> Tensor:
+        """The unit noise seen in `x`."""
+        return self.estimate(x, node).noise
+
+    def data_step(self, x: Tensor, now: Node, ahead: Node, x0: Tensor) -> Tensor:
+        """w' = w + (kappa' - kappa) x0, that is u' = (s'/s) u + (a' - a s'/s) x0; s' = 0 returns a' x0 + b' y."""
+        if now.noiseless:
+            return weighted(x, (ahead.a, self.direction(x0)), (ahead.b, self._seen), (ahead.s, self._start_noise(x)))
+        ratio = ahead.s / now.s
+        return self._move(x, now, ahead, ratio, ahead.a - now.a * ratio, self.direction(x0))
+
+    def noise_step(self, x: Tensor, now: Node, ahead: Node, noise: Tensor) -> Tensor:
+        """u'/a' = u/a + (s'/a' - s/a) noise, for a > 0."""
+        ratio = ahead.a / now.a
+        return self._move(x, now, ahead, ratio, ahead.s - now.s * ratio, self.direction(noise))
+
+    def add_noise(self, x: Tensor, std: Weight) -> Tensor:
+        """x + std z."""
+        return weighted(x, (1.0, x), (std, self.draw(x)))
+
+    def draw(self, like: Tensor) -> Tensor:
+        """Unit noise."""
+        return drawn(self._noise, like)
+
+    def between(self, fraction: float) -> list[Node]:
+        """For every step the node that many of its lambda onwards; the end of the step where lambda does not exist."""
+        kappa = torch.tensor([node.kappa for node in self.nodes], dtype=torch.float64)
+        times = torch.stack([node.t for node in self.nodes])
+        inside = self.process.time_at_kappa(kappa[:-1].abs() ** (1 - fraction) * kappa[1:].abs() ** fraction)
+        regular = torch.tensor([now.regular and ahead.regular for now, ahead in self.steps])
+        return nodes_at(self.process, torch.where(regular, inside, times[1:]))
+
+    def _move(self, x: Tensor, now: Node, ahead: Node, ratio: Weight, weight: Weight, direction: Tensor) -> Tensor:
+        return weighted(x, (ratio, x), (weight, direction), (ahead.b - now.b * ratio, self._seen))
+
+    def _start_noise(self, x: Tensor) -> Tensor | None:
+        if self._random_start and self._start is None:
+            self._start = self.draw(x)
+        return self._start
 
 
 @dataclass(frozen=True)
 class FlowSolver(Sampler):
-    """A deterministic sampler."""
+    """A sampler made of exact steps of the probability flow between the nodes of a grid."""
 
     random_start: bool = False
-
-    def flow_step(
-        self, process: Process, x: Tensor, t: Tensor, s: Tensor, x0: Tensor, y: Tensor | None, noise: Noise | None
-    ) -> Tensor:
-        """w_s = w_t + (kappa_s - kappa_t) x0, that is u_s = (s_s/s_t) u_t + (a_s - a_t s_s/s_t) x0; s_s = 0 returns
-        a_s x0 + b_s y."""
-        x_s = process.step(x, t, s, x0, y)
-        starts_without_noise = bool(process.reference(t).s == 0)
-        if self.random_start and starts_without_noise:
-            x_s = combine(x, (torch.ones(()), x_s), (process.coefficients(s).s, drawn(noise, x)))
-        return x_s
-
-
-@dataclass(frozen=True)
-class Euler(FlowSolver):
-    """x0 held constant over the step. First order; the same as DDIM, and as Euler in s/a (k-diffusion)."""
 
     def trajectory(
         self,
@@ -46,9 +110,21 @@ class Euler(FlowSolver):
         noise: Noise | None = None,
         **condition: Tensor,
     ) -> Iterator[Tensor]:
-        for t, s in self.pairs(denoiser.process):
-            estimate = denoiser(x, t, y, **condition)
-            x = self.flow_step(denoiser.process, x, t, s, estimate.x0, estimate.y, noise)
+        nodes = nodes_at(denoiser.process, self.times(denoiser.process))
+        yield from self.solve(Run(denoiser, nodes, y, noise, condition, self.random_start), x)
+
+    @abstractmethod
+    def solve(self, run: Run, x: Tensor) -> Iterator[Tensor]:
+        """Yield the state after every step, from `x` at the first node."""
+
+
+@dataclass(frozen=True)
+class Euler(FlowSolver):
+    """x0 held constant over the step. First order; the same as DDIM, and as Euler in s/a (k-diffusion)."""
+
+    def solve(self, run: Run, x: Tensor) -> Iterator[Tensor]:
+        for now, ahead in run.steps:
+            x = run.data_step(x, now, ahead, run.x0(x, now))
             yield x
 
 
@@ -59,35 +135,18 @@ class Heun(FlowSolver):
     A step that starts where a <= 0 or s = 0, or ends at s = 0, is an Euler step with one call.
     """
 
-    def trajectory(
-        self,
-        denoiser: DenoiserLike,
-        x: Tensor,
-        y: Tensor | None = None,
-        noise: Noise | None = None,
-        **condition: Tensor,
-    ) -> Iterator[Tensor]:
-        process = denoiser.process
-        for t, s in self.pairs(process):
-            estimate = denoiser(x, t, y, **condition)
-            ahead = self.flow_step(process, x, t, s, estimate.x0, y, noise)
-            if self._is_second_order(process, t, s):
-                z = (estimate.noise + denoiser(ahead, s, y, **condition).noise) / 2
-                a_t, b_t, s_t, _ = process.coefficients(t)
-                a_s, b_s, s_s, _ = process.coefficients(s)
-                ratio = a_s / a_t
-                x = combine(x, (ratio, x), (s_s - s_t * ratio, z), (b_s - b_t * ratio, process.require(y)))
+    def solve(self, run: Run, x: Tensor) -> Iterator[Tensor]:
+        for now, ahead in run.steps:
+            first = run.estimate(x, now)
+            if now.regular and ahead.regular:
+                predicted = run.noise_step(x, now, ahead, first.noise)
+                x = run.noise_step(x, now, ahead, (first.noise + run.noise(predicted, ahead)) / 2)
             else:
-                x = ahead
+                x = run.data_step(x, now, ahead, first.x0)
             yield x
 
     def evaluations(self, process: Process) -> int:
-        return sum(2 if self._is_second_order(process, t, s) else 1 for t, s in self.pairs(process))
-
-    @staticmethod
-    def _is_second_order(process: Process, t: Tensor, s: Tensor) -> bool:
-        a_t, _, s_t, _ = process.reference(t)
-        return bool((a_t > 0) & (s_t > 0) & (process.reference(s).s > 0))
+        return two_calls_where_regular(process, self.times(process))
 
 
 @dataclass(frozen=True)
@@ -99,29 +158,19 @@ class DPMSolverPP2M(FlowSolver):
     = 0 is an Euler step.
     """
 
-    def trajectory(
-        self,
-        denoiser: DenoiserLike,
-        x: Tensor,
-        y: Tensor | None = None,
-        noise: Noise | None = None,
-        **condition: Tensor,
-    ) -> Iterator[Tensor]:
-        process = denoiser.process
-        previous: tuple[Tensor, Tensor] | None = None
-        for t, s in self.pairs(process):
-            x0 = denoiser(x, t, y, **condition).x0
-            slope = None if previous is None else self._slope(process, previous[0], t, s)
-            direction = x0 if previous is None or slope is None else x0 + slope * (x0 - previous[1])
-            x = self.flow_step(process, x, t, s, direction, y, noise)
-            previous = (t, x0)
+    def solve(self, run: Run, x: Tensor) -> Iterator[Tensor]:
+        past: tuple[Node, Tensor] | None = None
+        for now, ahead in run.steps:
+            x0 = direction = run.x0(x, now)
+            if past is not None and past[0].regular and now.regular and ahead.regular:
+                slope = (ahead.lam - now.lam) / (now.lam - past[0].lam) / 2
+                direction = weighted(x, (1 + slope, x0), (-slope, past[1]))
+            x = run.data_step(x, now, ahead, direction)
+            past = now, x0
             yield x
 
-    @staticmethod
-    def _slope(process: Process, before: Tensor, t: Tensor, s: Tensor) -> Tensor | None:
-        """1/(2 r), or None where a lambda is not finite."""
-        kappa = process.kappa(torch.stack([as_time(before), t, s]))
-        if not bool((kappa > 0).all() & kappa.isfinite().all()):
-            return None
-        past, now, ahead = kappa.log()
-        return (ahead - now) / (now - past) / 2
+
+def two_calls_where_regular(process: Process, times: Tensor) -> int:
+    """Calls of a method that asks twice in a step on which lambda exists, and once in another."""
+    nodes = nodes_at(process, times)
+    return sum(2 if now.regular and ahead.regular else 1 for now, ahead in pairwise(nodes))

@@ -3,6 +3,8 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,9 +12,10 @@ from torch import Tensor
 from ornstein.denoiser import DenoiserLike
 from ornstein.estimate import Estimate
 from ornstein.noise import Noise
-from ornstein.process.affine import Process, combine, expand
+from ornstein.process.affine import Process, combine
 from ornstein.samplers.base import Sampler, drawn, require_finite_rates
 from ornstein.samplers.time_grids import TimeGrid, UniformGrid
+from ornstein.samplers.weights import Weight, weighted
 
 
 class Corrector(ABC):
@@ -81,17 +84,17 @@ class PredictorCorrector(Sampler):
         noise: Noise | None = None,
         **condition: Tensor,
     ) -> Iterator[Tensor]:
-        pairs = list(self.pairs(denoiser.process))
-        require_finite_rates(denoiser.process, pairs[0][0], diffusion=self.noise_scale > 0)
-        for i, (t, s) in enumerate(pairs):
+        process, times = denoiser.process, self.times(denoiser.process)
+        require_finite_rates(process, times[0], diffusion=self.noise_scale > 0)
+        steps = [self.step_length(t, s) for t, s in pairwise(times)]
+        for i, (t, w) in enumerate(zip(times, reverse_weights(process, times, steps, self.noise_scale), strict=False)):
             if self.corrector is not None:
                 for _ in range(self.corrector_steps):
                     x = self.corrector(denoiser(x, t, y, **condition), drawn(noise, x))
             estimate = denoiser(x, t, y, **condition)
-            g, dt = denoiser.process.diffusion_squared(t).sqrt() * self.noise_scale, self.step_length(t, s)
-            x = reverse_mean(estimate, dt, g)
-            if i < len(pairs) - 1 and self.noise_scale > 0:
-                x = x + expand(g * dt.sqrt(), x) * drawn(noise, x)
+            x = weighted(x, (1.0, x), (w.x0, estimate.x0), (w.y, process.require(estimate.y)), (w.z, estimate.noise))
+            if i < self.steps - 1 and self.noise_scale > 0:
+                x = weighted(x, (1.0, x), (w.noise, drawn(noise, x)))
             yield x
 
     def step_length(self, t: Tensor, s: Tensor) -> Tensor:
@@ -100,6 +103,29 @@ class PredictorCorrector(Sampler):
 
     def evaluations(self, process: Process) -> int:
         return self.steps * (1 + (self.corrector_steps if self.corrector is not None else 0))
+
+
+class ReverseWeights(NamedTuple):
+    """x - (velocity - e^2 score/2) dt in terms of x0, y and the unit noise z, and the standard deviation e sqrt(dt)."""
+
+    x0: Weight
+    y: Weight
+    z: Weight
+    noise: Weight
+
+
+def reverse_weights(process: Process, times: Tensor, steps: list[Tensor], noise_scale: float) -> list[ReverseWeights]:
+    """The weights of the steps of length `steps` from every time of a grid but the last, with e = noise_scale g."""
+
+    def weights(t: Tensor, dt: Tensor) -> tuple[Tensor, ...]:
+        da, db, ds, _ = process.derivatives(t)
+        e2 = process.diffusion_squared(t) * noise_scale**2
+        return -dt * da, -dt * db, -dt * (ds + e2 / process.coefficients(t).s / 2), (e2 * dt).sqrt()
+
+    if process.coefficients(times[0]).s.ndim == 0:
+        every = weights(times[:-1], torch.stack(steps))
+        return [ReverseWeights(*w) for w in zip(*(w.tolist() for w in every), strict=True)]
+    return [ReverseWeights(*weights(t, dt)) for t, dt in zip(times, steps, strict=False)]
 
 
 def reverse_mean(estimate: Estimate, dt: Tensor, g: Tensor) -> Tensor:

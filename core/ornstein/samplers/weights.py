@@ -1,0 +1,111 @@
+"""Weights of a run, known before its loop: floats where a process is the same for every value, maps where it is not."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ornstein.process.affine import Process, expand
+
+Weight = float | Tensor
+"""A float, or a float64 map that broadcasts against the signal (a noise level of its own for every pixel)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """The process at one time of a grid."""
+
+    t: Tensor
+    """float64, () on the host: what the denoiser is told."""
+    a: Weight
+    b: Weight
+    s: Weight
+    kappa: float
+    """a/s, of the scalar reference where a or s are maps; infinite where s = 0 < a."""
+    lam: Weight
+    """lambda = log(a/s), nan where `regular` is false."""
+
+    @property
+    def rho(self) -> Weight:
+        """s/a."""
+        return self.s / self.a
+
+    @property
+    def regular(self) -> bool:
+        """Whether lambda exists: a > 0 and s > 0."""
+        return 0 < self.kappa < math.inf
+
+    @property
+    def noiseless(self) -> bool:
+        """s = 0: the clean end, or the start of a bridge."""
+        return self.s == 0 if isinstance(self.s, float) else not bool(self.s.any())
+
+    def with_noise(self, s: Weight) -> "Node":
+        """The same time with another standard deviation."""
+        return replace(self, s=s)
+
+
+def nodes_at(process: Process, times: Tensor) -> list[Node]:
+    """The nodes at `times` (N,): one vectorised evaluation where the coefficients are scalars."""
+    kappa = process.kappa(times).tolist()
+    if process.coefficients(times[0]).s.ndim == 0:
+        coefficients = [c.tolist() for c in process.coefficients(times)[:3]]
+    else:
+        coefficients = [list(c) for c in zip(*(process.coefficients(t)[:3] for t in times), strict=True)]
+    return [
+        Node(t, a, b, s, k, log(a) - log(s) if 0 < k < math.inf else math.nan)
+        for t, a, b, s, k in zip(times, *coefficients, kappa, strict=True)
+    ]
+
+
+class AncestralWeights(NamedTuple):
+    """x_s = x w_x + x0 w_x0 + y w_y + noise w_noise."""
+
+    x: Weight
+    x0: Weight
+    y: Weight
+    noise: Weight
+
+
+def step_weights(process: Process, times: Tensor, eta: float) -> list[AncestralWeights]:
+    """`Process.step_weights` of every step of a grid, as floats or maps."""
+    if process.coefficients(times[0]).s.ndim == 0:
+        weights = process.step_weights(times[:-1], times[1:], eta)
+        return [AncestralWeights(*w) for w in zip(*(w.tolist() for w in weights), strict=True)]
+    return [AncestralWeights(*process.step_weights(t, s, eta)) for t, s in zip(times[:-1], times[1:], strict=True)]
+
+
+def weighted(like: Tensor, *terms: tuple[Weight, Tensor | None]) -> Tensor:
+    """Sum of weight * signal over `terms`, shaped and typed like `like`; a missing signal counts as zero."""
+    total: Tensor | None = None
+    for weight, signal in terms:
+        if signal is None or (isinstance(weight, float) and weight == 0):
+            continue
+        if isinstance(weight, Tensor):
+            term = expand(weight, like) * signal
+            total = term if total is None else total + term
+        else:
+            total = signal * weight if total is None else torch.add(total, signal, alpha=weight)
+    return torch.zeros_like(like) if total is None else total
+
+
+def is_zero(weight: Weight) -> bool:
+    """Whether a weight is 0 everywhere."""
+    return weight == 0 if isinstance(weight, float) else not bool(weight.any())
+
+
+def _either(of_float: Callable[[float], float], of_map: Callable[[Tensor], Tensor]) -> Callable[[Weight], Weight]:
+    def apply(weight: Weight) -> Weight:
+        return of_map(weight) if isinstance(weight, Tensor) else of_float(weight)
+
+    return apply
+
+
+log = _either(math.log, torch.log)
+exp = _either(math.exp, torch.exp)
+expm1 = _either(math.expm1, torch.expm1)
+root = _either(lambda value: math.sqrt(max(value, 0.0)), lambda value: value.clamp(min=0).sqrt())
+"""sqrt(max(value, 0))."""
