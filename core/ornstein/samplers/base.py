@@ -16,7 +16,6 @@ from ornstein.noise import Noise
 from ornstein.process.affine import Process
 from ornstein.samplers.time_grids import TimeGrid, UniformGrid
 
-
 DIVERGED = 1e6
 """A state this many times larger than its start has left the range of any signal."""
 
@@ -80,7 +79,7 @@ class Sampler(ABC):
         """The times of the grid, (steps + 1,); raises SamplingError if they do not fit the process or the solver."""
         if self.steps < self.minimum_steps:
             raise SamplingError(
-                f"{type(self).__name__} needs at least {_counted(self.minimum_steps)}, got {self.steps}; raise the number"
+                f"{type(self).__name__} needs at least {_counted(self.minimum_steps)}, got {self.steps}"
             )
         times = self.grid(process, self.steps)
         if not bool(times.isfinite().all() & (times.diff() < 0).all()):
@@ -120,7 +119,7 @@ class _Watched:
         self._done += 1
         self._check(
             state.abs().amax() <= self._limit,
-            f"the sampler diverged in step {self._done} of {self._steps}; take more steps, a lower order or another grid",
+            f"the sampler diverged in step {self._done} of {self._steps}; take more steps or a lower order",
         )
 
     def finish(self) -> None:
@@ -140,7 +139,7 @@ def _counted(steps: int) -> str:
 
 
 def require_finite_rates(process: Process, t: Tensor, diffusion: bool) -> None:
-    """Raise SamplingError where the velocity (or g, if `diffusion`) is infinite: at the end T of a bridge, for example."""
+    """Raise SamplingError where the velocity (or g, if `diffusion`) is infinite, as at the end T of a bridge."""
     da, db, ds, _ = process.derivatives(t)
     rates = [da, db, ds, *([process.diffusion_squared(t)] if diffusion else [])]
     if not (all(bool(rate.isfinite().all()) for rate in rates) and bool(process.reference(t).s > 0)):

@@ -21,7 +21,7 @@ from ornstein.samplers.base import Sampler, drawn
 from ornstein.samplers.weights import Node, Weight, nodes_at, weighted
 
 Direction = Callable[[Tensor], Tensor]
-"""Changes the direction of a step, x0 or noise, before it is taken; keeps what it remembers for one run."""
+"""Changes a direction before the step is taken; keeps what it remembers for one run."""
 
 
 class Run:
@@ -39,7 +39,8 @@ class Run:
         self.process = denoiser.process
         self.nodes = nodes
         self.steps = list(pairwise(nodes))
-        self.direction: Direction = lambda value: value
+        self.direction: Direction = lambda value: value  # of x0 or the noise that holds for a step
+        self.increment: Direction | None = None  # of what a step adds to its multiple of u
         self._denoiser, self._y, self._noise, self._condition = denoiser, y, noise, condition or {}
         self._random_start = random_start
         self._start: Tensor | None = None
@@ -71,6 +72,24 @@ class Run:
         ratio = ahead.a / now.a
         return self._move(x, now, ahead, ratio, ahead.s - now.s * ratio, self.direction(noise))
 
+    def towards_noise(self, x: Tensor, now: Node, ahead: Node) -> Tensor:
+        """a' x0 + b' y + s' noise with one call, the step as DDIM writes it."""
+        estimate = self.estimate(x, now)
+        noise = self._start_noise(x) if now.noiseless else (self.increment or self.direction)(estimate.noise)
+        return weighted(x, (ahead.a, estimate.x0), (ahead.b, self._seen), (ahead.s, noise))
+
+    def scaled(self, x: Tensor, node: Node) -> Tensor:
+        """u/a = (x - b y)/a."""
+        return weighted(x, (1 / node.a, x), (-node.b / node.a, self._seen))
+
+    def unscaled(self, scaled: Tensor, node: Node) -> Tensor:
+        """x of u/a."""
+        return weighted(scaled, (node.a, scaled), (node.b, self._seen))
+
+    def carried(self, x: Tensor, now: Node, other: Node) -> Tensor:
+        """`x` at another node with the same u/a."""
+        return self.unscaled(self.scaled(x, now), other)
+
     def add_noise(self, x: Tensor, std: Weight) -> Tensor:
         """x + std z."""
         return weighted(x, (1.0, x), (std, self.draw(x)))
@@ -79,15 +98,19 @@ class Run:
         """Unit noise."""
         return drawn(self._noise, like)
 
-    def between(self, fraction: float) -> list[Node]:
-        """For every step the node that many of its lambda onwards; the end of the step where lambda does not exist."""
+    def between(self, fraction: float, targets: list[float] | None = None) -> list[Node]:
+        """For every step the node that part of the way to its end in lambda, or to the kappa of `targets` instead; the
+        end itself where lambda does not exist."""
         kappa = torch.tensor([node.kappa for node in self.nodes], dtype=torch.float64)
-        times = torch.stack([node.t for node in self.nodes])
-        inside = self.process.time_at_kappa(kappa[:-1].abs() ** (1 - fraction) * kappa[1:].abs() ** fraction)
+        ends = kappa[1:] if targets is None else torch.tensor(targets, dtype=torch.float64)
         regular = torch.tensor([now.regular and ahead.regular for now, ahead in self.steps])
-        return nodes_at(self.process, torch.where(regular, inside, times[1:]))
+        inside = torch.where(regular, kappa[:-1], 1.0) ** (1 - fraction) * torch.where(regular, ends, 1.0) ** fraction
+        times = torch.stack([node.t for node in self.nodes[1:]])
+        return nodes_at(self.process, torch.where(regular, self.process.time_at_kappa(inside), times))
 
     def _move(self, x: Tensor, now: Node, ahead: Node, ratio: Weight, weight: Weight, direction: Tensor) -> Tensor:
+        if self.increment is not None:
+            weight, direction = 1.0, self.increment(weighted(x, (weight, direction)))
         return weighted(x, (ratio, x), (weight, direction), (ahead.b - now.b * ratio, self._seen))
 
     def _start_noise(self, x: Tensor) -> Tensor | None:

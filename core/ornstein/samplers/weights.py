@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -75,7 +76,7 @@ def step_weights(process: Process, times: Tensor, eta: float) -> list[AncestralW
     if process.coefficients(times[0]).s.ndim == 0:
         weights = process.step_weights(times[:-1], times[1:], eta)
         return [AncestralWeights(*w) for w in zip(*(w.tolist() for w in weights), strict=True)]
-    return [AncestralWeights(*process.step_weights(t, s, eta)) for t, s in zip(times[:-1], times[1:], strict=True)]
+    return [AncestralWeights(*process.step_weights(t, s, eta)) for t, s in pairwise(times)]
 
 
 def weighted(like: Tensor, *terms: tuple[Weight, Tensor | None]) -> Tensor:
@@ -109,3 +110,17 @@ exp = _either(math.exp, torch.exp)
 expm1 = _either(math.expm1, torch.expm1)
 root = _either(lambda value: math.sqrt(max(value, 0.0)), lambda value: value.clamp(min=0).sqrt())
 """sqrt(max(value, 0))."""
+
+
+def vandermonde(points: list[Weight], moments: list[Weight]) -> list[Weight]:
+    """The weights c with sum over j of c_j points_j^k = moments_k, k = 0, 1, ... (Bjorck and Pereyra 1970)."""
+    c, n = list(moments), len(points)
+    for k in range(n - 1):
+        for i in range(n - 1, k, -1):
+            c[i] = c[i] - points[k] * c[i - 1]
+    for k in range(n - 2, -1, -1):
+        for i in range(k + 1, n):
+            c[i] = c[i] / (points[i] - points[i - k - 1])
+        for i in range(k, n - 1):
+            c[i] = c[i] - c[i + 1]
+    return c
