@@ -1,0 +1,73 @@
+"""Levenberg-Marquardt-Langevin: a damped rank-one preconditioner of the direction (arXiv 2505.24222)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ornstein.errors import UserError
+from ornstein.process.affine import Process, expand
+from ornstein.samplers.ode_solvers import FlowSolver, Run
+
+
+@dataclass(frozen=True)
+class DDIM(FlowSolver):
+    """Euler as DDIM writes it, a' x0 + s' noise, so that what changes the direction leaves x0 alone."""
+
+    def solve(self, run: Run, x: Tensor) -> Iterator[Tensor]:
+        for now, ahead in run.steps:
+            x = run.towards_noise(x, now, ahead)
+            yield x
+
+
+@dataclass(frozen=True)
+class LML(FlowSolver):
+    """q = e - m <e, m>/(lam + <m, m>) in place of the increment e of `base`, scaled to |e|; m = memory e_prev + (1 -
+    memory) e, inner products of whole samples.
+
+    The increment is what a step adds to its multiple of u = x - b y; on `DDIM` it is the noise, which leaves x0 alone.
+
+    With memory 0, the default of the published scripts, q is parallel to e, so the method is exactly its base: nothing
+    is computed then. `relative` damping, lam = damping |m|^2, makes the rest independent of the scale of the data;
+    `absolute` is the published one. `base` must take one step a call; its own steps and grid are not used.
+    """
+
+    base: FlowSolver = DDIM()
+    damping: float = 10.0
+    memory: float = 0.5
+    relative: bool = True
+
+    def __post_init__(self) -> None:
+        if not (self.damping > 0 and 0 <= self.memory < 1):
+            raise UserError(f"LML needs damping > 0 and memory in [0, 1), got {self.damping} and {self.memory}")
+        if self.relative and self.damping < 1:
+            raise UserError(
+                f"relative damping {self.damping} below 1 removes most of the direction; raise it to 1 or more"
+            )
+
+    def solve(self, run: Run, x: Tensor) -> Iterator[Tensor]:
+        previous: Tensor | None = None
+
+        def preconditioned(e: Tensor) -> Tensor:
+            nonlocal previous
+            mean = e if previous is None else self.memory * previous + (1 - self.memory) * e
+            first, previous = previous is None, e
+            if self.memory == 0 or first:
+                return e
+            square = _inner(mean, mean)
+            share = _inner(e, mean) / (self.damping * (square if self.relative else 1.0) + square)
+            q = e - expand(share, e) * mean
+            return expand((_inner(e, e) / _inner(q, q)).sqrt(), e) * q
+
+        run.increment = preconditioned
+        yield from replace(self.base, steps=self.steps, grid=self.grid).solve(run, x)
+
+    def evaluations(self, process: Process) -> int | None:
+        return replace(self.base, steps=self.steps, grid=self.grid).evaluations(process)
+
+
+def _inner(a: Tensor, b: Tensor) -> Tensor:
+    """<a, b> of every sample in float64, shape (B,)."""
+    wide = torch.complex128 if a.is_complex() else torch.float64
+    return (a.to(wide).flatten(1).conj() * b.to(wide).flatten(1)).sum(1).real
