@@ -1,0 +1,28 @@
+"""Multistep sampling with a consistency model."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ornstein.samplers.ode_solvers import FlowSolver, Run
+from ornstein.samplers.weights import root, weighted
+
+
+@dataclass(frozen=True)
+class Consistency(FlowSolver):
+    """x0 = f(x, t), then fresh noise of the next level (Song et al. 2023, algorithm 1): u' = a' x0 + sqrt(s'^2 - (a'
+    rho_min)^2) z.
+
+    For networks that give the end of the flow instead of the conditional mean of x0; `rho_min` is the s/a at which the
+    network was taught to stop.
+    """
+
+    rho_min: float = 0.002
+
+    def solve(self, run: Run, x: Tensor) -> Iterator[Tensor]:
+        for now, ahead in run.steps:
+            x = run.data_step(x, now, ahead.with_noise(0.0 * ahead.s), run.x0(x, now))
+            if not ahead.noiseless:
+                x = weighted(x, (1.0, x), (root(ahead.s**2 - (self.rho_min * ahead.a) ** 2), run.draw(x)))
+            yield x
