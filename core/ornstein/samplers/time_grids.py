@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -53,6 +54,64 @@ class PowerGrid(TimeGrid):
         start = process.T if self.start is None else self.start
         ramp = torch.linspace(0, 1, _at_least_one(steps) + 1, dtype=torch.float64) ** self.power
         return process.nearest(start - (start - self.end) * ramp)
+
+
+@dataclass(frozen=True)
+class QuadraticGrid(TimeGrid):
+    """sqrt(t) in equal steps from `start` (T if None) to `end`: dense at the clean end (DDIM's quadratic grid)."""
+
+    start: float | None = None
+    end: float = 0.0
+
+    def __call__(self, process: Process, steps: int) -> Tensor:
+        start = process.T if self.start is None else self.start
+        return torch.linspace(start**0.5, self.end**0.5, _at_least_one(steps) + 1, dtype=torch.float64) ** 2
+
+
+@dataclass(frozen=True)
+class ShiftedGrid(TimeGrid):
+    """t/T -> k t/(1 + (k - 1) t) of equal steps (Esser et al. 2024, equation 23): k > 1 spends more steps near T."""
+
+    shift: float = 3.0
+    """k."""
+    start: float | None = None
+    end: float = 0.0
+
+    def __call__(self, process: Process, steps: int) -> Tensor:
+        start = process.T if self.start is None else self.start
+        t = torch.linspace(start, self.end, _at_least_one(steps) + 1, dtype=torch.float64) / process.T
+        return process.T * self.shift * t / (1 + (self.shift - 1) * t)
+
+
+@dataclass(frozen=True)
+class DiscreteGrid(TimeGrid):
+    """The N times a network was trained at, one in N/steps of them (the spacings of diffusers).
+
+    Index i of the schedule is the time (i + 1) T/N, so that N = T on a tabulated process. `leading`: i = 0, N/steps, ...
+    plus `offset`; `trailing`: from N - 1 downwards; `linspace`: from N - 1 to 0 in steps + 1 indices, the last of
+    which is left out. The last time is 0, or with `to_zero` false that of index 0.
+    """
+
+    spacing: Literal["leading", "trailing", "linspace"] = "trailing"
+    offset: int = 0
+    to_zero: bool = True
+    train_steps: int | None = None
+    """N; None takes T."""
+
+    def __call__(self, process: Process, steps: int) -> Tensor:
+        count = round(process.T) if self.train_steps is None else self.train_steps
+        if not 1 <= _at_least_one(steps) <= count:
+            raise ValueError(f"{steps} steps are more than the {count} times of the schedule; take at most {count}")
+        back = torch.arange(steps - 1, -1, -1, dtype=torch.float64)
+        match self.spacing:
+            case "leading":
+                index = back * (count // steps) + self.offset
+            case "trailing":
+                index = ((back + 1) * count / steps).round() - 1
+            case "linspace":
+                index = ((back + 1) * (count - 1) / steps).round()
+        times = (index + 1) * process.T / count
+        return torch.cat([times, times.new_tensor([0.0 if self.to_zero else process.T / count])])
 
 
 @dataclass(frozen=True)
