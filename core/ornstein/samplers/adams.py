@@ -57,7 +57,7 @@ class LMS(_Adams):
                 past = [(now, estimate.noise), *past][: self.order]
                 x = run.noise_step(x, now, ahead, combined(past, ahead, lambda node: node.rho))
             else:
-                x = run.data_step(x, now, ahead, estimate.x0)
+                x = run.euler_step(x, now, ahead, estimate.x0)
             yield x
 
 
@@ -79,7 +79,7 @@ class DEIS(_Adams):
                 order = min(self.order, left) if self.steps < self.easing else self.order
                 x = run.noise_step(x, now, ahead, combined(past[:order], ahead, _lambda, now.lam - ahead.lam))
             else:
-                x = run.data_step(x, now, ahead, estimate.x0)
+                x = run.euler_step(x, now, ahead, estimate.x0)
             yield x
 
 

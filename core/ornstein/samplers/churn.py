@@ -38,7 +38,7 @@ class ChurnedHeun(FlowSolver):
                 predicted = run.noise_step(x, above, ahead, first.noise)
                 x = run.noise_step(x, above, ahead, (first.noise + run.noise(predicted, ahead)) / 2)
             else:
-                x = run.data_step(x, above, ahead, first.x0)
+                x = run.euler_step(x, above, ahead, first.x0)
             yield x
 
     def evaluations(self, process: Process) -> int:

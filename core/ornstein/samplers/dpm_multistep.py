@@ -68,7 +68,7 @@ class DPMSolver(FlowSolver):
             if now.regular and ahead.regular:
                 x = run.noise_step(x, now, ahead, extrapolated(past[:order], ahead, -1.0))
             else:
-                x = run.data_step(x, now, ahead, estimate.x0)
+                x = run.euler_step(x, now, ahead, estimate.x0)
             yield x
 
 

@@ -24,7 +24,7 @@ class DPMSolver2(FlowSolver):
                 inside = run.noise_step(x, now, middle, first.noise)
                 x = run.noise_step(x, now, ahead, run.noise(inside, middle))
             else:
-                x = run.data_step(x, now, ahead, first.x0)
+                x = run.euler_step(x, now, ahead, first.x0)
             yield x
 
     def evaluations(self, process: Process) -> int:

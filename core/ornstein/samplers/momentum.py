@@ -89,7 +89,7 @@ class GHVB(FlowSolver):
                 weights = [(p + q * beta) / (divisor * beta) for p, q in pairs]
                 x = run.noise_step(x, now, ahead, weighted(x, *zip(weights, velocities, strict=True)))
             else:
-                x = run.data_step(x, now, ahead, estimate.x0)
+                x = run.euler_step(x, now, ahead, estimate.x0)
             yield x
 
 

@@ -63,9 +63,16 @@ class Run:
     def data_step(self, x: Tensor, now: Node, ahead: Node, x0: Tensor) -> Tensor:
         """w' = w + (kappa' - kappa) x0, that is u' = (s'/s) u + (a' - a s'/s) x0; s' = 0 returns a' x0 + b' y."""
         if now.noiseless:
-            return weighted(x, (ahead.a, self.direction(x0)), (ahead.b, self._seen), (ahead.s, self._start_noise(x)))
+            return self.euler_step(x, now, ahead, self.direction(x0))
         ratio = ahead.s / now.s
         return self._move(x, now, ahead, ratio, ahead.a - now.a * ratio, self.direction(x0))
+
+    def euler_step(self, x: Tensor, now: Node, ahead: Node, x0: Tensor) -> Tensor:
+        """`data_step` as it is: what a solver of the noise falls back on, whose direction is not x0."""
+        ratio = 0.0 if now.noiseless else ahead.s / now.s
+        start = self._start_noise(x) if now.noiseless else None
+        known = (ahead.a - now.a * ratio, x0), (ahead.b - now.b * ratio, self._seen)
+        return weighted(x, (ratio, x), *known, (ahead.s, start))
 
     def noise_step(self, x: Tensor, now: Node, ahead: Node, noise: Tensor) -> Tensor:
         """u'/a' = u/a + (s'/a' - s/a) noise, for a > 0."""
@@ -165,7 +172,7 @@ class Heun(FlowSolver):
                 predicted = run.noise_step(x, now, ahead, first.noise)
                 x = run.noise_step(x, now, ahead, (first.noise + run.noise(predicted, ahead)) / 2)
             else:
-                x = run.data_step(x, now, ahead, first.x0)
+                x = run.euler_step(x, now, ahead, first.x0)
             yield x
 
     def evaluations(self, process: Process) -> int:

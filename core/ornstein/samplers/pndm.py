@@ -37,7 +37,7 @@ class PLMS(FlowSolver):
         for now, ahead in run.steps:
             estimate = run.estimate(x, now)
             if not now.regular:
-                x = run.data_step(x, now, ahead, estimate.x0)
+                x = run.euler_step(x, now, ahead, estimate.x0)
             elif self.corrected_start and not past and ahead.regular:
                 past = [estimate.noise]
                 predicted = run.noise_step(x, now, ahead, estimate.noise)

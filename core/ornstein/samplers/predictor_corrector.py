@@ -27,7 +27,10 @@ class Corrector(ABC):
 
     def __call__(self, estimate: Estimate, z: Tensor) -> Tensor:
         """The corrected x."""
-        e = self.step_size(estimate, z)
+        e, s = self.step_size(estimate, z), estimate.process.coefficients(estimate.t).s
+        if e.ndim == 0 and s.ndim == 0 and e.device.type == "cpu":  # host numbers: no small tensors
+            step, std = e.item(), s.item()
+            return weighted(estimate.x, (1.0, estimate.x), (-step / std, estimate.noise), ((2 * step) ** 0.5, z))
         return combine(estimate.x, (torch.ones(()), estimate.x), (e, estimate.score), ((2 * e).sqrt(), z))
 
 

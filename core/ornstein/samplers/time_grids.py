@@ -87,9 +87,9 @@ class ShiftedGrid(TimeGrid):
 class DiscreteGrid(TimeGrid):
     """The N times a network was trained at, one in N/steps of them (the spacings of diffusers).
 
-    Index i of the schedule is the time (i + 1) T/N, so that N = T on a tabulated process. `leading`: i = 0, N/steps, ...
-    plus `offset`; `trailing`: from N - 1 downwards; `linspace`: from N - 1 to 0 in steps + 1 indices, the last of
-    which is left out. The last time is 0, or with `to_zero` false that of index 0.
+    Index i of the schedule is the time (i + 1) T/N, so that N = T on a tabulated process. `leading`: i = 0, N/steps,
+    ... plus `offset`; `trailing`: from N - 1 downwards; `linspace`: from N - 1 to 0 in steps + 1 indices, the last
+    of which is left out. The last time is 0, or with `to_zero` false that of index 0.
     """
 
     spacing: Literal["leading", "trailing", "linspace"] = "trailing"

@@ -1,0 +1,264 @@
+"""Every solver on every process against the exact flow of a Gaussian mixture: errors, orders, starts, stability.
+
+    python benchmarks/solver_table.py
+
+Writes benchmarks/results/solver_table.json and the tables of docs/samplers.md. A few minutes on one core.
+"""
+
+import argparse
+import json
+import math
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ornstein.analysis.mixture import GaussianMixture, MixtureDenoiser, exact_flow
+from ornstein.analysis.solvers import characteristic, final_w, flow_errors, measured_order, stability_interval
+from ornstein.files import atomic_path
+from ornstein.process.affine import Process, combine
+from ornstein.process.bbed import BBED
+from ornstein.process.bridge import SchroedingerBridge
+from ornstein.process.edm import EDM
+from ornstein.process.ouve import OUVE
+from ornstein.process.ouvp import OUVP
+from ornstein.process.rectified_flow import RectifiedFlow
+from ornstein.process.ve import VE
+from ornstein.process.vp import VP, CosineVP
+from ornstein.samplers.adams import DEIS, LMS, AdamsBashforth, ExponentialAdams
+from ornstein.samplers.base import Sampler, SamplingError
+from ornstein.samplers.dpm_multistep import DPMSolver, DPMSolverPP
+from ornstein.samplers.dpm_singlestep import DPMSolver2, DPMSolverPP2S, DPMSolverPP3S
+from ornstein.samplers.evodiff import EVODiff
+from ornstein.samplers.flow_matching import VelocityFlow
+from ornstein.samplers.lml import DDIM, LML
+from ornstein.samplers.momentum import GHVB, GHVB_WEIGHTS, HeavyBall
+from ornstein.samplers.ode_solvers import DPMSolverPP2M, Euler, FlowSolver, Heun
+from ornstein.samplers.pndm import ADAMS, PLMS
+from ornstein.samplers.time_grids import KarrasGrid, PowerGrid, TimeGrid, UniformGrid, UserGrid
+from ornstein.samplers.unipc import UniPC
+
+ROOT = Path(__file__).parents[1]
+RESULT = ROOT / "benchmarks" / "results" / "solver_table.json"
+PAGE = ROOT / "docs" / "samplers.md"
+
+MIXTURE = GaussianMixture(
+    weights=torch.tensor([0.3, 0.7], dtype=torch.float64),
+    means=torch.tensor([[-1.0, 0.5], [0.6, -0.4]], dtype=torch.float64),
+    covariances=torch.tensor([[[0.10, 0.03], [0.03, 0.08]], [[0.06, -0.02], [-0.02, 0.12]]], dtype=torch.float64),
+)
+Y = torch.tensor([0.8, -1.2], dtype=torch.float64)
+
+PROCESSES: dict[str, Process] = {
+    "VP": VP(),
+    "cosine VP": CosineVP(),
+    "VE": VE(sigma_min=1e-3, sigma_max=20.0),
+    "EDM": EDM(sigma_max=20.0),
+    "rectified flow": RectifiedFlow(),
+    "OUVE": OUVE(),
+    "OUVP": OUVP(beta_min=0.1, beta_max=4.0),
+    "BBED": BBED(),
+    "bridge": SchroedingerBridge(),
+}
+
+SOLVERS: dict[str, tuple[Sampler, float, int]] = {
+    "Euler (DDIM)": (Euler(), 1, 1),
+    "Heun": (Heun(), 2, 2),
+    "DPM-Solver 2M": (DPMSolver(), 2, 1),
+    "DPM-Solver-2": (DPMSolver2(), 2, 2),
+    "DPM-Solver++ 2M": (DPMSolverPP2M(), 2, 1),
+    "DPM-Solver++ 3M": (DPMSolverPP(order=3), 3, 1),
+    "DPM-Solver++ 2S": (DPMSolverPP2S(), 2, 2),
+    "DPM-Solver++ 3S": (DPMSolverPP3S(), 3, 3),
+    "UniPC-1": (UniPC(order=1), 2, 1),
+    "UniPC-2 bh1": (UniPC(order=2, variant="bh1"), 3, 1),
+    "UniPC-2": (UniPC(order=2), 3, 1),
+    "UniPC-3": (UniPC(order=3), 4, 1),
+    "PLMS": (PLMS(), 1, 1),
+    "LMS-4": (LMS(order=4), 4, 1),
+    "DEIS-2": (DEIS(order=2), 2, 1),
+    "DEIS-3": (DEIS(order=3), 3, 1),
+    "AB-2 in kappa": (AdamsBashforth(order=2), 2, 1),
+    "AB-3 in kappa": (AdamsBashforth(order=3), 3, 1),
+    "exponential AB-3": (ExponentialAdams(order=3), 3, 1),
+    "HB 1.8": (HeavyBall(base=PLMS(order=2, corrected_start=False)), 1, 1),
+    "GHVB 1.8": (GHVB(order=1.8), 2, 1),
+    "GHVB 2.5": (GHVB(order=2.5), 3, 1),
+    "EVODiff": (EVODiff(), math.nan, 1),
+    "LML on DDIM": (LML(base=DDIM()), math.nan, 1),
+    "flow Euler": (VelocityFlow(), 1, 1),
+    "flow Heun": (VelocityFlow(method="heun"), 2, 2),
+    "flow midpoint": (VelocityFlow(method="midpoint"), 2, 2),
+}
+"""Solver, its order with an exact history (NaN: not a method with an order), calls a step."""
+
+CALLS = (5, 10, 20, 50)
+INSIDE = (0.6, 8.0)
+"""kappa where orders are measured, in equal steps of lambda."""
+LAST = 8.0
+
+
+@lru_cache
+def between(first: float, last: float, count: int = 16) -> tuple[Tensor, Tensor]:
+    """Exact draws of w at kappa = `first`, and where the flow takes them at `last`."""
+    generator = torch.Generator().manual_seed(0)
+    x0 = MIXTURE.sample(count, generator)
+    w = first * x0 + torch.randn(count, 2, generator=generator, dtype=torch.float64)
+    return w, exact_flow(MIXTURE, w, first, last)
+
+
+def order_inside(solver: Sampler, process: Process, steps: tuple[int, int] = (40, 80)) -> float:
+    """Measured order between two kappa of either process, a > 0 and s > 0, from a cold start."""
+    w, exact = between(*INSIDE)
+    found = flow_errors(MIXTURE, process, solver, w, INSIDE, steps, y=Y.expand_as(w), exact=exact)
+    return measured_order(found, steps)
+
+
+def order_from_the_start(solver: Sampler, process: Process, steps: tuple[int, int] = (64, 128)) -> float | str:
+    """Measured order from T, where a <= 0 or s = 0 on some processes, to kappa = 8, or why the solver refuses.
+
+    The grid is uniform in t (on VE and EDM in log s), on a bridge quadratic at T, where w_T is drawn.
+    """
+    kappa = float(process.kappa(process.T))
+    kappa = kappa if math.isfinite(kappa) else 0.0
+    w, exact = between(kappa, LAST)
+    last = float(process.time_at_kappa(LAST))
+    errors = []
+    for n in steps:
+        method = replace(solver, steps=n, grid=grid_from_the_start(process, n, last))
+        if isinstance(method, FlowSolver):
+            method = replace(method, random_start=True)
+        try:
+            end = start_w(process, method, w)
+        except SamplingError as error:
+            return str(error)
+        errors.append(float((end - exact).square().mean().sqrt()))
+    return measured_order(errors, steps)
+
+
+def grid_from_the_start(process: Process, steps: int, last: float) -> UserGrid:
+    """Times from T to `last`."""
+    if float(process.kappa(process.T)) == 0 and float(process.coefficients(torch.tensor(process.T).double()).s) == 0:
+        grid: TimeGrid = PowerGrid(end=last)
+    elif isinstance(process, (VE, EDM)):
+        first, end = (float(process.kappa(t)) for t in (process.T, last))
+        ramp = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+        return UserGrid(tuple(process.time_at_kappa(first ** (1 - ramp) * end**ramp).tolist()))
+    else:
+        grid = UniformGrid(end=last)
+    return UserGrid(tuple(grid(process, steps).tolist()))
+
+
+def start_w(process: Process, method: Sampler, w: Tensor) -> Tensor:
+    """Final w of a run from T; where s_T = 0 the sampler draws `w` itself."""
+    if float(process.coefficients(torch.tensor(process.T, dtype=torch.float64)).s) > 0:
+        return final_w(MIXTURE, process, method, w, Y.expand_as(w))
+    y = Y.expand_as(w)
+    end = process.coefficients(method.times(process)[-1])
+    result = method(MixtureDenoiser(MIXTURE, process), y, y, lambda like: w)
+    return combine(w, (1 / end.s, result), (-end.b / end.s, y))
+
+
+def errors(solver: Sampler, calls_a_step: int, process: Process) -> list[float | None]:
+    """RMS error of u/a at kappa = 8 for every number of calls, from kappa = 0.05, on the grid a user would take."""
+    first, last = (float(process.time_at_kappa(k)) for k in (0.05, LAST))
+    w, exact = between(max(0.05, float(process.kappa(process.T))), LAST)
+    found: list[float | None] = []
+    for calls in CALLS:
+        steps = calls // calls_a_step
+        if steps < solver.minimum_steps:
+            found.append(None)
+            continue
+        if isinstance(process, (VE, EDM)):
+            grid = KarrasGrid(sigma_min=1 / LAST, sigma_max=20.0)(process, steps + 1)[:-1]
+        else:
+            grid = torch.linspace(first, last, steps + 1, dtype=torch.float64)
+        method = replace(solver, steps=steps, grid=UserGrid(tuple(grid.tolist())))
+        try:
+            end = final_w(MIXTURE, process, method, w, Y.expand_as(w))
+        except SamplingError:
+            found.append(math.inf)  # diverged
+            continue
+        found.append(float((end - exact).square().mean().sqrt()) / LAST)
+    return found
+
+
+def stability() -> dict[str, float]:
+    """Stability intervals on the negative real axis, dy/dt = z y with steps of 1."""
+    table = {f"AB{k}": stability_interval(characteristic(ADAMS[k - 1])) for k in (1, 2, 3, 4)}
+    for order in (0.5, 0.7, 0.8, 0.9, 1.3, 1.5, 1.8, 1.9, 2.3, 2.5, 2.7, 3.5, 3.7, 3.9):
+        table[f"GHVB {order}"] = ghvb_interval(order)
+    for order in (1.5, 1.8, 1.9, 2.5, 2.8, 3.5, 3.8, 3.9):
+        beta = order - math.floor(order)
+        table[f"HB {order}"] = stability_interval(characteristic(ADAMS[math.ceil(order) - 1], beta))
+    return table
+
+
+def ghvb_interval(order: float) -> float:
+    beta = order - math.floor(order) or 1.0
+    divisor, pairs = GHVB_WEIGHTS[math.ceil(order) - 1]
+    return stability_interval(characteristic([(p + q * beta) / (divisor * beta) for p, q in pairs], beta))
+
+
+def tables(result: dict[str, Any]) -> str:
+    """The part of docs/samplers.md that is measured."""
+    names = list(PROCESSES)
+    head = "| solver | " + " | ".join(names) + " |\n" + "| --- " * (len(names) + 1) + "|\n"
+    orders, starts, found = "", "", ""
+    for solver in result["solvers"]:
+        row = result["solvers"][solver]
+        orders += f"| {solver} | " + " | ".join(f"{row['order'][p]:.2f}" for p in names) + " |\n"
+        starts += f"| {solver} | " + " | ".join(_order(row["order_from_T"][p]) for p in names) + " |\n"
+        found += f"| {solver} | " + " | ".join(" / ".join(_error(e) for e in row["errors"][p]) for p in names) + " |\n"
+    intervals = "| method | interval |\n| --- | --- |\n"
+    intervals += "".join(f"| {name} | {value:.2f} |\n" for name, value in result["stability"].items())
+    return (
+        f"Orders inside, from a cold start (a multistep method of order 3 or 4 is limited to 2 by its first step):\n\n"
+        f"{head}{orders}\nOrders from T, where a = 0 on rectified flow and cosine VP and s = 0 on the bridge:\n\n"
+        f"{head}{starts}\nRMS error of (x - b y)/a at {' / '.join(map(str, CALLS))} calls from kappa 0.05 to 8, steps "
+        f"uniform in t (VE, EDM: Karras):\n\n{head}{found}\nStability intervals, to -x:\n\n{intervals}"
+    )
+
+
+def _order(value: float | str) -> str:
+    return "no" if isinstance(value, str) else f"{value:.2f}"
+
+
+def _error(value: float | None) -> str:
+    return (
+        "-"
+        if value is None
+        else "diverged"
+        if math.isinf(value)
+        else f"{value:.1e}"
+        if value < 0.01
+        else f"{value:.2f}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, default=RESULT)
+    parser.add_argument("--page", type=Path, default=PAGE)
+    options = parser.parse_args()
+    result: dict[str, Any] = {"calls": CALLS, "solvers": {}, "stability": stability()}
+    for name, (solver, _, calls_a_step) in SOLVERS.items():
+        result["solvers"][name] = {
+            "order": {p: round(order_inside(solver, process), 2) for p, process in PROCESSES.items()},
+            "order_from_T": {p: order_from_the_start(solver, process) for p, process in PROCESSES.items()},
+            "errors": {p: errors(solver, calls_a_step, process) for p, process in PROCESSES.items()},
+        }
+        print(f"{name:20}", {p: _order(v) for p, v in result["solvers"][name]["order_from_T"].items()}, flush=True)
+    with atomic_path(options.output, overwrite=True) as path:
+        path.write_text(json.dumps(result, indent=1) + "\n")
+    head, _, rest = options.page.read_text().partition("<!-- measured -->\n")
+    _, _, tail = rest.partition("<!-- end -->")
+    with atomic_path(options.page, overwrite=True) as path:
+        path.write_text(f"{head}<!-- measured -->\n\n{tables(result)}\n<!-- end -->{tail}")
+
+
+if __name__ == "__main__":
+    main()
