@@ -83,7 +83,8 @@ def extrapolated(past: Past, ahead: Node, scale: float, second: Literal["midpoin
     """The prediction that, held over the step to `ahead`, gives the published step with len(past) calls; H = scale h.
 
     m + (p2/p1) D1 - (p3/p1) D2, p1 = 1 - e^-H, p2 = 1 - p1/H, p3 = 1/2 - p2/H; D1 and D2 are the first two differences
-    of the predictions in lambda in units of h. x0 wants scale 1, noise scale -1. With three calls D2 has half the weight of a third-order method, as published.
+    of the predictions in lambda in units of h. x0 wants scale 1, noise scale -1. With three calls
+    D2 has, as published, half the weight of a third-order method.
     """
     now, m = past[0]
     past = [(node, value) for node, value in past if node.regular] if ahead.regular and now.regular else past[:1]

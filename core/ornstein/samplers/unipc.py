@@ -18,7 +18,8 @@ class UniPC(FlowSolver):
     """UniPC-p in x0 (Zhao et al. 2023, algorithms 5 to 8): one call a step.
 
     The call at the predicted state corrects that state and serves the next step too. The order falls to 1
-    towards the last step, as published, so that a whole run is of second order. A step that touches a <= 0 or s = 0 is of first order and is not corrected.
+    towards the last step, as published, so that a whole run is of second order. A step that touches a <= 0 or s = 0 is
+    of first order and is not corrected.
     """
 
     order: int = 2

@@ -6,7 +6,17 @@ from ornstein.process.bridge import SchroedingerBridge
 from ornstein.process.edm import EDM
 from ornstein.process.ouve import OUVE
 from ornstein.process.vp import VP
-from ornstein.samplers.time_grids import KarrasGrid, LogSNRGrid, PowerGrid, TimeGrid, UniformGrid, UserGrid
+from ornstein.samplers.time_grids import (
+    DiscreteGrid,
+    KarrasGrid,
+    LogSNRGrid,
+    PowerGrid,
+    QuadraticGrid,
+    ShiftedGrid,
+    TimeGrid,
+    UniformGrid,
+    UserGrid,
+)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 7, 50])
@@ -18,6 +28,9 @@ from ornstein.samplers.time_grids import KarrasGrid, LogSNRGrid, PowerGrid, Time
         (UniformGrid(end=0.03, to_zero=True), OUVE()),
         (PowerGrid(), SchroedingerBridge()),
         (KarrasGrid(), EDM()),
+        (QuadraticGrid(), VP()),
+        (ShiftedGrid(), VP()),
+        (DiscreteGrid(train_steps=1000), VP()),
         (LogSNRGrid(), VP()),
         (LogSNRGrid(to_zero=True), VP()),
     ],
@@ -59,3 +72,21 @@ def test_errors_say_what_is_wrong() -> None:
         LogSNRGrid()(SchroedingerBridge(), 5)
     with pytest.raises(ValueError, match="4 steps need 5 decreasing times"):
         UserGrid((1.0, 0.5))(OUVE(), 4)
+
+
+def test_shifted_and_quadratic_nodes() -> None:
+    """k t/(1 + (k - 1) t) with k = 3 at t = 1/2 is 3/4; the square root of a quadratic grid is equally spaced."""
+    assert ShiftedGrid(shift=3.0)(VP(), 2)[1] == pytest.approx(0.75)
+    torch.testing.assert_close(QuadraticGrid()(VP(), 4), torch.tensor([16, 9, 4, 1, 0]).double() / 16)
+
+
+def test_discrete_spacings() -> None:
+    """Indices of ten: time (i + 1)/10, then 0 or the time of index 0."""
+    leading = DiscreteGrid("leading", train_steps=10)(VP(), 5)
+    torch.testing.assert_close(leading, torch.tensor([9, 7, 5, 3, 1, 0]).double() / 10)
+    offset = DiscreteGrid("leading", offset=1, to_zero=False, train_steps=10)(VP(), 5)
+    torch.testing.assert_close(offset, torch.tensor([10, 8, 6, 4, 2, 1]).double() / 10)
+    trailing = DiscreteGrid("trailing", train_steps=10)(VP(), 5)
+    torch.testing.assert_close(trailing, torch.tensor([10, 8, 6, 4, 2, 0]).double() / 10)
+    with pytest.raises(ValueError, match="take at most 10"):
+        DiscreteGrid(train_steps=10)(VP(), 11)
