@@ -114,7 +114,7 @@ def test_ddrm_keeps_what_is_measured_and_draws_the_rest() -> None:
     mask = torch.tensor([[1.0, 0.0, 0.0]], dtype=F64)
     r = torch.tensor([[0.9, 0.0, 0.0]], dtype=F64).expand(count, 3)
     grid = LogSNRGrid(end=1e-4, to_zero=True)
-    sampler = DDRM(steps=60, grid=grid, operator=Mask(mask), measurement=r, sigma=0.05, eta=1.0)
+    sampler = DDRM(steps=60, grid=grid, operator=Mask(mask), measurement=r, sigma=0.05, eta=0.0)
     noise = SampleNoise(range(count))
     samples = sampler(denoiser, sampler.start(denoiser.process, noise), noise=noise)
     torch.testing.assert_close(samples.mean(0), torch.tensor([0.9, 0, 0], dtype=F64), rtol=0, atol=0.05)
