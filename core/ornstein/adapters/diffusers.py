@@ -8,7 +8,7 @@ Conditions go by the names of the model's own arguments: encoder_hidden_states, 
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,15 @@ from ornstein.denoiser import Denoiser
 from ornstein.errors import UserError
 from ornstein.parameterization import X0, Noise, Parameterization, V, Velocity
 from ornstein.process.affine import Process
+from ornstein.process.betas import (
+    BetaSchedule,
+    CosineBetas,
+    LinearBetas,
+    ListedBetas,
+    ScaledLinearBetas,
+    ZeroTerminalSNR,
+)
+from ornstein.process.ddpm import DDPM
 
 ADDED = ("text_embeds", "time_ids", "image_embeds")
 """Conditions that SDXL's layout takes inside `added_cond_kwargs`."""
@@ -83,6 +92,28 @@ def diffusers_denoiser(model: nn.Module, process: Process, prediction: str = "ep
     if prediction not in PREDICTIONS:
         raise UserError(f"the prediction type {prediction!r} is unknown; choose one of {', '.join(PREDICTIONS)}")
     return Denoiser(DiffusersNetwork(model), process, PREDICTIONS[prediction])
+
+
+def scheduler_process(config: Mapping[str, Any]) -> DDPM:
+    """The process of a scheduler's configuration (scheduler/scheduler_config.json): t = i + 1 for time step i.
+
+    Raises:
+        UserError: it has no betas, or a schedule that is not known.
+    """
+    steps, kind = int(config.get("num_train_timesteps", 1000)), config.get("beta_schedule")
+    listed = config.get("trained_betas")
+    schedules: dict[Any, Callable[[], BetaSchedule]] = {
+        "linear": lambda: LinearBetas(steps, float(config["beta_start"]), float(config["beta_end"])),
+        "scaled_linear": lambda: ScaledLinearBetas(steps, float(config["beta_start"]), float(config["beta_end"])),
+        "squaredcos_cap_v2": lambda: CosineBetas(steps),
+    }
+    if listed is None and kind not in schedules:
+        raise UserError(f"the beta schedule {kind!r} is unknown; make a process from its betas with ListedBetas")
+    try:
+        schedule = schedules[kind]() if listed is None else ListedBetas(tuple(float(beta) for beta in listed))
+    except (KeyError, ValueError, TypeError) as error:
+        raise UserError(f"the scheduler's configuration has no usable betas: {error}; check the file") from error
+    return DDPM(ZeroTerminalSNR(schedule) if config.get("rescale_betas_zero_snr") else schedule)
 
 
 def load_model(folder: str | Path, part: str = "unet") -> nn.Module:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, DiTTransformer2DModel, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDPMScheduler, DiTTransformer2DModel, UNet2DConditionModel
 from torch import Tensor, nn
 
 from ornstein.adapters.diffusers import (
@@ -15,6 +15,7 @@ from ornstein.adapters.diffusers import (
     diffusers_denoiser,
     encode_text,
     load_model,
+    scheduler_process,
 )
 from ornstein.errors import UserError
 from ornstein.estimate import Estimate
@@ -184,6 +185,30 @@ def test_without_diffusers_it_names_the_extra(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setitem(sys.modules, "diffusers", None)
     with pytest.raises(UserError, match=r"ornstein\[diffusers\]"):
         load_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"beta_schedule": "linear"},
+        {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012},
+        {"beta_schedule": "squaredcos_cap_v2"},
+        {"trained_betas": [0.01, 0.02, 0.5], "num_train_timesteps": 3},
+        {"beta_schedule": "scaled_linear", "rescale_betas_zero_snr": True},
+    ],
+    ids=str,
+)
+def test_the_process_is_that_of_the_scheduler(options: dict[str, object]) -> None:
+    scheduler = DDPMScheduler(**options)
+    process = scheduler_process(scheduler.config)
+    t = torch.arange(1, len(scheduler.alphas_cumprod) + 1, dtype=torch.float64)
+    a = process.coefficients(t).a
+    torch.testing.assert_close(a.square(), scheduler.alphas_cumprod.double(), rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(process.network_time(t), t - 1)
+    with pytest.raises(UserError, match="ListedBetas"):
+        scheduler_process({"beta_schedule": "sigmoid"})
+    with pytest.raises(UserError, match="no usable betas"):
+        scheduler_process({"beta_schedule": "linear"})
 
 
 def test_bad_requests() -> None:
