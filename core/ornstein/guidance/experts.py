@@ -23,7 +23,8 @@ class NoiseRangeExperts(nn.Module):
         model: gives an output of its own for a clean signal (B, *); it stays as it is.
         count: N.
         T: last time of the process.
-        rank, alpha: of the adapters; rank 0 makes frozen copies.
+        rank: of the adapters; 0 makes frozen copies.
+        alpha: of the adapters.
     """
 
     def __init__(self, model: nn.Module, count: int = 5, T: float = 1.0, rank: int = 16, alpha: float = 8.0) -> None:

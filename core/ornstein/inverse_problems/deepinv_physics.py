@@ -14,7 +14,8 @@ class DeepinvOperator(LinearOperator):
 
     Args:
         physics: deepinv.physics.Tomography(...), for example; its noise model is not used.
-        iterations, tolerance: of the conjugate gradients.
+        iterations: of the conjugate gradients.
+        tolerance: at which they stop.
     """
 
     def __init__(self, physics: Any, iterations: int = 200, tolerance: float = 1e-6) -> None:

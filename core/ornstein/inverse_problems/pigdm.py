@@ -60,7 +60,8 @@ class PseudoinverseGuidance:
 
     Args:
         denoiser: what is guided; differentiable.
-        operator, measurement: H and r (B, *).
+        operator: H.
+        measurement: r, (B, *).
         sigma: standard deviation of the noise in the measurement, positive.
         data_std: d.
     """
