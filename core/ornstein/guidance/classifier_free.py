@@ -87,10 +87,11 @@ class GuidanceInterval:
 
 
 def extrapolate(one: Estimate, other: Estimate, scale: float) -> Estimate:
-    """other + scale (one - other), in x0 and noise; x = a x0 + b y + s noise stays true."""
+    """other + scale (one - other), in x0, noise and an estimated y; x = a x0 + b y + s noise stays true."""
     x0 = other.x0 + scale * (one.x0 - other.x0)
     noise = other.noise + scale * (one.noise - other.noise)
-    return Estimate(one.process, one.x, one.t, x0, noise, one.y)
+    y = one.y if one.y is None or other.y is None else other.y + scale * (one.y - other.y)
+    return Estimate(one.process, one.x, one.t, x0, noise, y)
 
 
 def restore_deviation(guided: Estimate, conditional: Estimate, share: float) -> Estimate:
