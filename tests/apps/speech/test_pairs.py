@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 
 from ornstein.cli.command import main
 from ornstein.errors import UserError
@@ -199,6 +200,14 @@ def test_a_torn_note_of_files_does_not_stop_a_run(
     assert files(tmp_path / "set") == WHOLE
 
 
+def small_corpus(folder: Path) -> Path:
+    """The trees of WSJ0 and CHiME-3 with an utterance each."""
+    for part in ("si_tr_s/011/a", "si_dt_05/050/a", "si_et_05/440/a", "backgrounds/x.CH1"):
+        (folder / f"{part}.wav").parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(folder / f"{part}.wav", np.random.default_rng(0).normal(0, 0.1, 100), 16000)
+    return folder
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -208,12 +217,7 @@ def test_a_torn_note_of_files_does_not_stop_a_run(
     ],
 )
 def test_a_negative_number_of_processes(tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
-    import soundfile
-
-    for part in ("si_tr_s/011/a", "si_dt_05/050/a", "si_et_05/440/a", "backgrounds/x.CH1"):
-        (tmp_path / f"wsj0/{part}.wav").parent.mkdir(parents=True)
-        soundfile.write(tmp_path / f"wsj0/{part}.wav", np.zeros(10), 16000)
-    words = [word.format(out=tmp_path / "out", wsj0=tmp_path / "wsj0") for word in words]
+    words = [word.format(out=tmp_path / "out", wsj0=small_corpus(tmp_path / "wsj0")) for word in words]
     assert main(["speech", *words, "--workers", "-1"]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
@@ -222,7 +226,9 @@ def test_a_negative_number_of_processes(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_ctrl_c_while_processes_start(tmp_path: Path) -> None:
-    words = ["speech", "prepare-rooms", str(tmp_path / "rooms"), "--count", "40", "--workers", "2", "--quiet"]
+    corpus = str(small_corpus(tmp_path / "corpus"))
+    words = ["speech", "prepare-corpus", "wsj0-chime3", str(tmp_path / "set"), "--wsj0", corpus, "--chime3", corpus]
+    words += ["--workers", "1", "--quiet"]
     process = subprocess.Popen(
         [
             sys.executable,
@@ -236,12 +242,12 @@ def test_ctrl_c_while_processes_start(tmp_path: Path) -> None:
     )
     started = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     for _ in range(3000):
-        if len(started.read_text().split()) >= 3:  # two, and the one that tracks their semaphores
+        if len(started.read_text().split()) >= 2:  # the one that tracks semaphores, and a worker
             break
         time.sleep(0.01)
-    time.sleep(0.1)  # they are importing now, long before they could handle signals themselves
+    time.sleep(0.1)  # it is importing now, long before it could handle signals itself
     os.killpg(process.pid, signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
     assert error == "ornstein: interrupted\n"
-    assert not (tmp_path / "rooms/manifest.json").exists()
+    assert not (tmp_path / "set/manifest.json").exists()
