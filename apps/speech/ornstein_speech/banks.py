@@ -12,6 +12,8 @@ from torch import Tensor
 from ornstein.errors import UserError
 from ornstein_speech import audio
 
+_MAKE_ROOMS = "make a folder for --data.rooms with `ornstein speech prepare-rooms`"
+
 
 class ClipBank(Sequence[Tensor]):
     """Decoded clips held in memory as one int16 array: 2 bytes a sample, shared by forked workers.
@@ -66,9 +68,10 @@ class RoomBank(Sequence[tuple[Tensor, Tensor]]):
 
     def __init__(self, folder: str | Path, rate: int = 16000) -> None:
         folder = Path(folder)
+        require_rooms(folder)
         self.names = [path.relative_to(folder / "reverb") for path in audio.find(folder / "reverb")]
         if not self.names:
-            raise UserError(f"{folder} holds no rooms; make them with `ornstein speech prepare-rooms`")
+            raise UserError(f"{folder} holds no rooms; {_MAKE_ROOMS}")
         self.pairs: list[tuple[Tensor, Tensor]] = []
         for name in self.names:
             pair = []
@@ -86,6 +89,13 @@ class RoomBank(Sequence[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, index: Any) -> Any:
         return self.pairs[index]
+
+
+def require_rooms(folder: Path) -> None:
+    """Raise a UserError where FOLDER/anechoic or FOLDER/reverb is missing."""
+    for side in ("anechoic", "reverb"):
+        if not (folder / side).is_dir():
+            raise UserError(f"there is no folder {folder / side}, so {folder} holds no rooms; {_MAKE_ROOMS}")
 
 
 def heard_in(dry: Tensor, room: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from ornstein.errors import UserError
-from ornstein_speech.pairs import make_pairs
+from ornstein_speech.manifest import checksum
+from ornstein_speech.pairs import fingerprint, make_pairs
 
 Corpus = Literal["wsj0-chime3", "wsj0-reverb", "ears-wham", "ears-reverb"]
 
@@ -82,7 +83,9 @@ def _wsj0(
         rooms.require_simulator()
         room = reverb.ReverbRecipe(wsj0.RATE, strict=True)
         return make_pairs(target, settings, jobs, room, folders=reverb.FOLDERS, **options)
-    noise = wsj0.NoiseRecipe(wsj0.chime3_noises(folders["chime3"]), folders["chime3"])
+    noises = wsj0.chime3_noises(folders["chime3"])
+    settings["noises"] = fingerprint({"all": noises}, folders["chime3"])
+    noise = wsj0.NoiseRecipe(noises, folders["chime3"])
     return make_pairs(target, settings, jobs, noise, **options)
 
 
@@ -96,11 +99,15 @@ def _ears(
 ) -> dict[str, Any]:
     from ornstein_speech import ears, reverb
 
-    settings["test_cuts"] = test_cuts is not None
     jobs = ears.ears_jobs(folders["ears"], settings["seed"], test_cuts)
+    settings["test_cuts"] = checksum(Path(test_cuts)) if test_cuts is not None else None
     if corpus == "ears-wham":
-        noise = ears.WhamRecipe(ears.wham_noises(folders["wham"]), folders["wham"])
+        noises = ears.wham_noises(folders["wham"])
+        files = {split: [path for path, _ in found] for split, found in noises.items()}
+        settings["noises"] = fingerprint(files, folders["wham"])
+        noise = ears.WhamRecipe(noises, folders["wham"])
         return make_pairs(target, settings, jobs, noise, **options)
     responses = ears.responses(folders["rirs"], settings["seed"])
+    settings["responses"] = fingerprint(responses, folders["rirs"])
     room = ears.ResponseRecipe(responses, folders["rirs"])
     return make_pairs(target, settings, jobs, room, folders=reverb.FOLDERS, **options)

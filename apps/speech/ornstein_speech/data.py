@@ -7,7 +7,9 @@ from lightning.pytorch import LightningDataModule
 
 from ornstein.errors import UserError
 from ornstein.training.data import ResumableLoader, SizedDataset
+from ornstein_speech.banks import require_rooms
 from ornstein_speech.datasets import FixedMixes, MixedOnTheFly, PairedFolder, voicebank_demand
+from ornstein_speech.pairs import SPLITS
 
 Layout = Literal["mixes", "pairs", "voicebank"]
 
@@ -145,6 +147,9 @@ class SpeechData(LightningDataModule):
             raise UserError(
                 f"there is no folder {self.root}; make it with `ornstein speech prepare` or name yours with --data.root"
             )
+        if self.rooms is not None:  # before minutes go into decoding the speech
+            for split in SPLITS:
+                require_rooms(Path(self.rooms) / split)
 
     def _on_gpu(self) -> bool:
         return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"

@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ import numpy as np
 
 from ornstein.errors import UserError
 from ornstein_speech import audio
-from ornstein_speech.manifest import WORK, bar, close_folder, open_folder, write_json
+from ornstein_speech.manifest import WORK, announce, bar, close_folder, open_folder, write_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -79,6 +79,7 @@ def make_pairs(
     recipe: Recipe,
     *,
     folders: tuple[str, str] = ("clean", "noisy"),
+    unit: str = "recordings",
     workers: int | None = None,
     overwrite: bool = False,
     quiet: bool = False,
@@ -87,29 +88,33 @@ def make_pairs(
 
     Args:
         target: folder of the set.
-        settings: all that the pairs depend on, besides the recordings; plain values.
+        settings: all that the pairs depend on, besides the jobs; plain values, and `fingerprint` of what is drawn from.
         jobs: the pairs.
         recipe: makes a pair of a job.
         folders: names of the two folders of a split.
+        unit: what the jobs are, in messages.
         workers: processes; one per core by default, 0 for none but this one.
         overwrite: replace a set made with other settings.
         quiet: no progress bar.
 
     Raises:
-        UserError: two jobs of one name, some recordings are bad (all other pairs are made), target in use.
+        UserError: two jobs of one name, some recordings are bad (all other pairs are made), target in use, or it holds
+            a set of other recordings.
     """
     target = Path(target)
+    if workers is not None and workers < 0:
+        raise UserError(f"workers is {workers}; give 0 for none but this process, or more; by default one per core")
     counts = Counter(f"{job.split}/{job.name}" for job in jobs)
     for name, count in counts.items():
         if count > 1:
             raise UserError(f"{count} recordings would become the pair {name}; their names have to differ")
     settings = {"format": 1, **settings, "folders": list(folders)}
+    sources = _digest(sorted(_identity(job) for job in jobs))
     if (done := open_folder(target, settings, SPLITS, overwrite)) is not None:
-        if done.get("recordings") != len(jobs):
-            raise UserError(
-                f"{target} was made of {done.get('recordings')} recordings, now there are {len(jobs)}; add --overwrite "
-                "to make it anew"
-            )
+        if done.get("sources") != sources:
+            before = done.get("recordings")
+            was = f"of {before} {unit}, now there are {len(jobs)}" if before != len(jobs) else f"of other {unit}"
+            raise UserError(f"{target} was made {was}; choose another folder, or add --overwrite to make it anew")
         return done
     make = partial(_make, target, folders, recipe)
     files: dict[str, Any] = {}
@@ -121,12 +126,20 @@ def make_pairs(
             files |= result
     if failures:
         raise UserError(
-            f"{len(failures)} of {len(jobs)} recordings gave no pair; mend or remove them and run this again, it goes "
+            f"{len(failures)} of {len(jobs)} {unit} gave no pair; mend or remove them and run this again, it goes "
             "on from here: " + "; ".join(failures[:3]) + ("; ..." if len(failures) > 3 else "")
         )
     if not files:
         raise UserError(f"no pair could be made for {target}; the recipe leaves every recording out")
-    return close_folder(target, {**settings, "recordings": len(jobs), "files": dict(sorted(files.items()))})
+    made = {"recordings": len(jobs), "sources": sources, "files": dict(sorted(files.items()))}
+    return close_folder(target, settings | made)
+
+
+def fingerprint(files: Mapping[str, Iterable[Path]], root: Path) -> str:
+    """Return a hash of the names below `root` and of the sizes of files by split: what a recipe draws from."""
+    return _digest(
+        [(split, path.relative_to(root).as_posix(), path.stat().st_size) for split in files for path in files[split]]
+    )
 
 
 def job_seed(seed: int, name: str) -> int:
@@ -155,10 +168,20 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _identity(job: Job) -> str:
+    """A hash of all that a job says, with the sizes of its recordings."""
+    sizes = [path.stat().st_size if path.exists() else None for path in job.sources]
+    return _digest([job.split, job.name, job.seed, dict(job.facts), dict(job.options), sizes])
+
+
 def _make(target: Path, folders: tuple[str, str], recipe: Recipe, job: Job) -> dict[str, Any] | str:
     """Facts of the pairs of a job by name, or what is wrong with its recordings."""
     note = target / WORK / job.split / f"{job.name}.json"
-    origin = _plain(job.facts)
+    origin, identity = _plain(job.facts), _identity(job)
 
     def goals(name: str) -> list[Path]:
         split, _, rest = name.partition("/")
@@ -166,19 +189,20 @@ def _make(target: Path, folders: tuple[str, str], recipe: Recipe, job: Job) -> d
 
     if note.exists():  # written after the pairs
         known = json.loads(note.read_text(encoding="utf-8"))
-        if known["origin"] == origin and all(goal.exists() for name in known["pairs"] for goal in goals(name)):
+        if known.get("job") == identity and all(goal.exists() for name in known["pairs"] for goal in goals(name)):
             return dict(known["pairs"])
     try:
         pairs = recipe(job)
     except UserError as error:
         return str(error)
+    names = [f"{job.split}/{job.name}{pair.part}.wav" for pair in pairs]
+    announce(target, [goal.relative_to(target).as_posix() for name in names for goal in goals(name)])
     made = {}
-    for pair in pairs:
-        name = f"{job.split}/{job.name}{pair.part}.wav"
+    for name, pair in zip(names, pairs, strict=True):
         for goal, samples in zip(goals(name), (pair.clean, pair.noisy), strict=True):
             audio.write(goal, samples.astype(np.float32), pair.rate, subtype="FLOAT", overwrite=True)
         made[name] = {"seconds": round(len(pair.clean) / pair.rate, 3), **origin, **_plain(pair.facts)}
-    write_json(note, {"origin": origin, "pairs": made})
+    write_json(note, {"job": identity, "pairs": made})
     return made
 
 
@@ -192,7 +216,9 @@ def _results(
             yield make(job)
         return
     with _pool(workers, make) as pool:
-        waiting = [pool.submit(_run, job) for job in jobs]
+        with _ignored_interrupts():  # the first jobs start the processes
+            waiting = [pool.submit(_run, job) for job in jobs[:workers]]
+        waiting += [pool.submit(_run, job) for job in jobs[workers:]]
         for future in bar(as_completed(waiting), "recordings", quiet, len(jobs)):
             yield future.result()
 
@@ -208,13 +234,27 @@ def _pool(workers: int, make: Callable[[Job], dict[str, Any] | str]) -> Iterator
         pool.shutdown(cancel_futures=True)
 
 
+@contextmanager
+def _ignored_interrupts() -> Iterator[None]:
+    """Processes started in here never hear Ctrl-C, not even before `_begin`; the parent does again afterwards."""
+    if threading.current_thread() is not threading.main_thread():  # signals are handled in the main thread only
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before if before is not None else signal.SIG_DFL)
+
+
 _worker: dict[str, Callable[[Job], dict[str, Any] | str]] = {}  # of this process; lists of noises are long to send
 
 
 def _begin(make: Callable[[Job], dict[str, Any] | str]) -> None:
     import torch
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the run through the parent, after the pairs in work
+    # Ctrl-C ends the run through the parent, after the pairs in work.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     os.environ["PRA_NUM_THREADS"] = "1"  # read when pyroomacoustics is imported
     _worker["make"] = make

@@ -17,7 +17,7 @@ from ornstein.errors import UserError
 from ornstein.files import atomic_path
 from ornstein_speech import audio
 from ornstein_speech.debian import unpacked
-from ornstein_speech.manifest import WORK, bar, checksum, close_folder, open_folder, verify
+from ornstein_speech.manifest import WORK, announce, bar, checksum, close_folder, open_folder, verify
 from ornstein_speech.prompts import PACKAGES, RATE, SALT, Clip, plan
 
 Form = Literal["g722", "flac"]
@@ -105,6 +105,7 @@ def _make(clip: Clip, target: Path, form: Form) -> tuple[str, dict[str, Any]]:
     name = clip.target + suffix
     path = target / name
     if not path.exists():
+        announce(target, [name])
         if suffix == ".g722":
             frames = round(clip.seconds * RATE)
             data = clip.source.read_bytes()[: frames // 2] if clip.keep else _encoded(clip.source)

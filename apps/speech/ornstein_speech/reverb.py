@@ -1,5 +1,7 @@
 """Pairs of anechoic and reverberant speech: every recording in a simulated room of its own."""
 
+import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,8 +96,9 @@ def prepare_reverb(
 
     Writes TARGET/{train,valid,test}/{anechoic,reverb} with the same file names, and a manifest. The folders train,
     valid and test of SPEECH are kept (also below SPEECH/speech, as in prompts-16k); without them files are split
-    80/10/10 by a hash of their name. Rooms are 5-15 x 5-15 x 2-6 m; the target is the direct sound, with its delay;
-    both are scaled so that the reverberant peak is 0.9. A run that was stopped goes on when started again.
+    80/10/10 by a hash of their name, and a warning names a split that gets none. Rooms are 5-15 x 5-15 x 2-6 m; the
+    target is the direct sound, with its delay; both are scaled so that the reverberant peak is 0.9. A run that was
+    stopped goes on when started again.
 
     Args:
         speech: folder with recordings of clean speech, any depth.
@@ -111,8 +114,9 @@ def prepare_reverb(
     Returns:
         The manifest, as written to TARGET/manifest.json.
     """
-    if not 0 < t60[0] <= t60[1] or rate < 1 or seconds < 0:
-        raise UserError("t60 has to ascend and be above 0, rate has to be positive and seconds not negative")
+    _check(t60, rate)
+    if not 0 <= seconds < math.inf:
+        raise UserError(f"seconds is {seconds:g}; give a length such as 4, or 0 to join no recordings")
     rooms.require_simulator()
     speech = Path(speech)
     jobs = []
@@ -120,6 +124,13 @@ def prepare_reverb(
         for name, group in _joined(base, files, seconds):
             facts = {"speech": [path.relative_to(speech).as_posix() for path in group]}
             jobs.append(Job(split, name, job_seed(seed, f"{split}/{name}"), tuple(group), facts))
+    if missing := [split for split in SPLITS if not any(job.split == split for job in jobs)]:
+        print(
+            f"warning: the set in {target} gets no recordings for {' and '.join(missing)}, which training and tests "
+            f"read: the files of {speech} are too few to be split 80/10/10 by their names; add recordings, or put them "
+            f"into {speech}/train, {speech}/valid and {speech}/test",
+            file=sys.stderr,
+        )
     settings = {"set": "reverb", "seed": seed, "rate": rate, "seconds": seconds, "t60": list(t60)}
     manifest = make_pairs(
         target,
@@ -164,8 +175,9 @@ def prepare_rooms(
     Returns:
         The manifest, as written to TARGET/manifest.json.
     """
-    if not 0 < t60[0] <= t60[1] or rate < 1 or count < 3:
-        raise UserError("t60 has to ascend and be above 0, rate has to be positive and count at least 3")
+    _check(t60, rate)
+    if count < 3:
+        raise UserError(f"count is {count}; ask for a count at least 3: train, valid and test need a room each")
     rooms.require_simulator()
     held_out = max(1, count // 10)
     numbers = {"train": count - 2 * held_out, "valid": held_out, "test": held_out}
@@ -178,6 +190,7 @@ def prepare_rooms(
         jobs,
         RoomRecipe(rate, t60),
         folders=FOLDERS,
+        unit="rooms",
         workers=workers,
         overwrite=overwrite,
         quiet=quiet,
@@ -210,6 +223,13 @@ def split_files(folder: Path) -> list[tuple[str, Path, list[Path]]]:
             raise UserError(f"{inner} holds no sound files; {base} needs folders train, valid and test with recordings")
         found.append((split, inner, files))
     return found
+
+
+def _check(t60: tuple[float, float], rate: int) -> None:
+    if not 0 < t60[0] <= t60[1] < math.inf:
+        raise UserError(f"t60 is {t60[0]:g} to {t60[1]:g} s; give two ascending times above 0, such as --t60 0.4 1")
+    if rate < 1:
+        raise UserError(f"rate is {rate}; give a positive number of Hz, such as 16000")
 
 
 def _share(name: str) -> float:

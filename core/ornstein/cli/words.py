@@ -43,11 +43,12 @@ def join_lists(function: Callable[..., Any], words: Sequence[str]) -> list[str]:
 
 
 def item_type(hint: Any) -> Any:
-    """The X of list[X] or of X | list[X], None for other annotations."""
+    """The X of list[X], of X | list[X] or of tuple[X, X], None for other annotations."""
     union = typing.get_origin(hint) in (typing.Union, types.UnionType)
     for option in typing.get_args(hint) if union else (hint,):
-        if typing.get_origin(option) is list:
-            return typing.get_args(option)[0]
+        items = typing.get_args(option)
+        if typing.get_origin(option) is list or (typing.get_origin(option) is tuple and len(set(items)) == 1):
+            return items[0]
     return None
 
 

@@ -108,6 +108,29 @@ def test_a_pair_does_not_depend_on_the_others(parts: Path, tmp_path: Path) -> No
     assert less["files"] == {name: entry for name, entry in whole["files"].items() if "011c" not in name}
 
 
+def test_changed_noises_are_noticed(parts: Path, tmp_path: Path) -> None:
+    shutil.copytree(parts / "chime3", tmp_path / "chime3")
+    shutil.copytree(parts / "wsj0", tmp_path / "wsj0")
+    bad = next((tmp_path / "wsj0").rglob("012c0201.wav"))
+    good = bad.read_bytes()
+    bad.write_bytes(b"")
+    arguments = {"wsj0": tmp_path / "wsj0", "chime3": tmp_path / "chime3", "workers": 0, "quiet": True}
+    with pytest.raises(UserError, match="gave no pair"):
+        prepare_corpus("wsj0-chime3", tmp_path / "set", **arguments)
+    gone = next((tmp_path / "chime3").rglob("*CAF.CH1.wav"))
+    gone.rename(tmp_path / "kept.wav")
+    bad.write_bytes(good)
+    with pytest.raises(UserError, match="from other files"):  # of a stopped run
+        prepare_corpus("wsj0-chime3", tmp_path / "set", **arguments)
+    (tmp_path / "kept.wav").rename(gone)
+    prepare_corpus("wsj0-chime3", tmp_path / "set", **arguments)
+    gone.unlink()
+    with pytest.raises(UserError, match="from other files"):  # of a finished one
+        prepare_corpus("wsj0-chime3", tmp_path / "set", **arguments)
+    made = prepare_corpus("wsj0-chime3", tmp_path / "set", overwrite=True, **arguments)
+    assert {entry["noise"][-11:] for entry in made["files"].values()} == {"STR.CH1.wav"}
+
+
 def test_wsj0_reverb(parts: Path, tmp_path: Path) -> None:
     manifest = prepare_corpus("wsj0-reverb", tmp_path / "set", wsj0=parts / "wsj0", workers=0, quiet=True)
     assert len(manifest["files"]) == 4
@@ -223,6 +246,11 @@ def test_test_cuts_of_ears(parts: Path, tmp_path: Path) -> None:
     for number, entry in enumerate(tested.values()):  # a style goes through the parts of the range
         above = entry["snr_db"] - low - number * width
         assert any(-0.05 <= above - raised <= width + 0.05 for raised in range(10))  # 1 dB more while the sum clips
+    cuts.write_text(json.dumps({"p102": {"emo_anger_sentences": [[0, 48000], [48000, 96000]]}}))
+    with pytest.raises(UserError, match="from other files"):
+        prepare_corpus(
+            "ears-wham", tmp_path / "set", ears=parts / "ears", wham=parts / "wham", test_cuts=cuts, quiet=True
+        )
     clean = audio.read(tmp_path / "set/test/clean/p102/emo_anger_sentences_00.wav")[0][0]
     assert clean[0] == 0
     assert clean[-1] == 0

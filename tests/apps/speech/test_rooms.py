@@ -163,12 +163,26 @@ def test_any_folder_of_speech(tmp_path: Path) -> None:
         f"a{number}.wav" for number in range(5)
     ]
     soundfile.write(tmp_path / "in/b.wav", np.zeros(100), 8000)
-    with pytest.raises(UserError, match="now there are 6"):
+    with pytest.raises(UserError, match="of 5 recordings, now there are 6"):
         run()
     with pytest.raises(UserError, match=r"1 of 6 recordings.*silent"):
         run(overwrite=True)
     (tmp_path / "in/b.wav").unlink()
     assert run() == manifest
+
+
+def test_a_split_without_recordings_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(3):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        soundfile.write(tmp_path / f"in/a{number}.wav", np.random.default_rng(number).normal(0, 0.1, 2000), 8000)
+    manifest = prepare_reverb(tmp_path / "in", tmp_path / "out", 8000, 0, SHORT, workers=0, quiet=True)
+    missing = [s for s in ("train", "valid", "test") if not any(n.startswith(s) for n in manifest["files"])]
+    assert missing
+    error = capsys.readouterr().err
+    assert f"gets no recordings for {' and '.join(missing)}," in error
+    assert "in/valid" in error
+    prepare_reverb(TINY, tmp_path / "whole", t60=SHORT, workers=0, quiet=True)
+    assert capsys.readouterr().err == ""
 
 
 def test_files_are_split_by_their_names(tmp_path: Path) -> None:
@@ -202,6 +216,8 @@ def test_rooms_for_training(simulated: Path) -> None:
             assert left < 1e-4
     with pytest.raises(UserError, match=r"no folder|no rooms"):
         RoomBank(simulated)
+    with pytest.raises(UserError, match="of 4 rooms, now there are 5"):
+        prepare_rooms(simulated, count=5, t60=SHORT, workers=0, quiet=True)
     with pytest.raises(UserError, match="16000 Hz, not 48000; make the rooms with --rate 48000"):
         RoomBank(simulated / "train", 48000)
 
@@ -233,6 +249,8 @@ def test_mixes_with_reverberation(simulated: Path) -> None:
     assert float(mixing.snr(fixed[1]["clean"], fixed[1]["noisy"])) < 5
     with pytest.raises(UserError, match="layout mixes"):
         SpeechData(TINY, "pairs", rooms=simulated)
+    with pytest.raises(UserError, match=r"no folder .*train/anechoic.*prepare-rooms"):
+        SpeechData(TINY, rooms=TINY / "noise").train_dataloader()
     batch = next(iter(SpeechData(TINY, batch_size=2, rooms=simulated, num_workers=0).train_dataloader()))
     assert batch["noisy"].shape == (2, 1, 32640)
     assert len(list(SpeechData(TINY, rooms=simulated, test_files=2).test_dataloader())) == 1
@@ -254,8 +272,14 @@ def test_mistakes(tmp_path: Path) -> None:
         prepare_rooms(tmp_path / "out", count=2)
     with pytest.raises(UserError, match="no folder"):
         prepare_reverb(tmp_path / "none", tmp_path / "out")
-    with pytest.raises(UserError, match="t60"):
-        prepare_reverb(DATA / "clean", tmp_path / "out", t60=(1.0, 0.5))
+    for t60 in ((1.0, 0.5), (0.0, 1.0), (0.4, float("inf")), (float("nan"), 1.0)):
+        with pytest.raises(UserError, match=r"t60 is .* two ascending times"):
+            prepare_reverb(DATA / "clean", tmp_path / "out", t60=t60)
+    for seconds in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(UserError, match="seconds is"):
+            prepare_reverb(DATA / "clean", tmp_path / "out", seconds=seconds)
+    with pytest.raises(UserError, match="rate is 0"):
+        prepare_rooms(tmp_path / "out", rate=0)
     (tmp_path / "in/train").mkdir(parents=True)
     with pytest.raises(UserError, match="needs folders train, valid and test"):
         prepare_reverb(tmp_path / "in", tmp_path / "out")

@@ -58,6 +58,16 @@ def test_lists(line: str, expected: dict) -> None:
                      "fast": False} | expected  # fmt: skip
 
 
+@pytest.mark.parametrize("line", ["d --span 0.1 0.2", "d --span 0.1,0.2", "d --span [0.1,0.2]", "--span 0.1 0.2 d"])
+def test_two_numbers(line: str) -> None:
+    def within(data: str, *, span: tuple[float, float] = (0.0, 1.0)) -> tuple[str, tuple[float, float]]:
+        return data, span
+
+    assert run_function(within, line.split(), "p") == ("d", (0.1, 0.2))
+    with pytest.raises(UserError, match="span"):
+        run_function(within, ["d", "--span", "1", "2", "3"], "p")
+
+
 @pytest.mark.parametrize("line", ["d --steps x", "d --steps 1 x", "d --kind c", "d --steps", "--files x"])
 def test_mistakes_are_still_told(line: str) -> None:
     with pytest.raises(UserError):
