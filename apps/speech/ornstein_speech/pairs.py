@@ -138,7 +138,7 @@ def make_pairs(
 def fingerprint(files: Mapping[str, Iterable[Path]], root: Path) -> str:
     """Return a hash of the names below `root` and of the sizes of files by split: what a recipe draws from."""
     return _digest(
-        [(split, path.relative_to(root).as_posix(), path.stat().st_size) for split in files for path in files[split]]
+        [(split, path.relative_to(root).as_posix(), _size(path)) for split in files for path in files[split]]
     )
 
 
@@ -174,8 +174,12 @@ def _digest(content: Any) -> str:
 
 def _identity(job: Job) -> str:
     """A hash of all that a job says, with the sizes of its recordings."""
-    sizes = [path.stat().st_size if path.exists() else None for path in job.sources]
+    sizes = [_size(path) for path in job.sources]
     return _digest([job.split, job.name, job.seed, dict(job.facts), dict(job.options), sizes])
+
+
+def _size(path: Path) -> int | None:
+    return path.stat().st_size if path.exists() else None  # a broken link is told where it is read
 
 
 def _make(target: Path, folders: tuple[str, str], recipe: Recipe, job: Job) -> dict[str, Any] | str:

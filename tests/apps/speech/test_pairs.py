@@ -176,6 +176,19 @@ def test_a_stopped_run_follows_its_sources(make: Callable[..., dict[str, Any]], 
     assert files(tmp_path / "set") == ["manifest.json", "train/clean/a_0.wav", "train/noisy/a_0.wav"]
 
 
+def test_a_stopped_run_is_made_anew(make: Callable[..., dict[str, Any]], sources: Path, tmp_path: Path) -> None:
+    (sources / "c.raw").write_bytes(b"")
+    with pytest.raises(UserError, match="gave no pair"):
+        make(jobs_of(sources))
+    with pytest.raises(UserError, match="add --overwrite"):
+        make(jobs_of(sources), 0.25)
+    (sources / "b.raw").unlink()
+    (sources / "c.raw").write_bytes(b"12")
+    assert list(make(jobs_of(sources), 0.25, overwrite=True)["files"]) == ["train/a.wav", "train/c.wav"]
+    assert files(tmp_path / "set") == [name for name in WHOLE if not name.endswith("b.wav")]
+    assert soundfile.read(tmp_path / "set/train/clean/a.wav")[0].max() == 0.25
+
+
 def test_fingerprints_tell_names_splits_and_sizes(sources: Path) -> None:
     paths = sorted(sources.iterdir())
     first = fingerprint({"train": paths}, sources)

@@ -169,6 +169,35 @@ def test_an_interrupted_run_goes_on(trees: Path, tmp_path: Path, monkeypatch: py
     assert prepare(target, source=trees, overwrite=True, quiet=True) == whole
 
 
+def test_a_stopped_run_is_made_anew(trees: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    module = sys.modules["ornstein_speech.prepare"]
+    target, make = tmp_path / "set", module._make  # type: ignore[attr-defined]
+
+    def stops(clip: object, folder: Path, form: str) -> None:
+        make(clip, folder, form)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "_make", stops)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(target, source=trees, quiet=True)
+    monkeypatch.setattr(module, "_make", make)
+    first = next(target.rglob("*.g722"))
+    thesis = first.parent / "thesis.txt"
+    thesis.write_text("precious")
+    options = {"source": trees, "form": "flac", "minutes": 0.1, "noise_minutes": 0.1, "quiet": True}
+    with pytest.raises(UserError, match="not a file of the set"):
+        prepare(target, overwrite=True, **options)
+    assert thesis.exists()
+    assert first.exists()
+    thesis.unlink()
+    manifest = prepare(target, overwrite=True, **options)
+    on_disk = {path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file()}
+    assert on_disk == {*manifest["files"], "manifest.json"}
+    assert not first.exists()
+
+
 def make_deb(path: Path, name: str, content: bytes) -> None:
     tar = io.BytesIO()
     with tarfile.open(fileobj=tar, mode="w") as archive:
