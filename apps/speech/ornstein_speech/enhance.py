@@ -7,10 +7,11 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TextIO
+from typing import TYPE_CHECKING, Literal
 
 from ornstein.errors import UserError
 from ornstein.files import check_target
+from ornstein_speech.jobs import find_jobs, show_progress
 from ornstein_speech.solvers import GridName, SamplerName
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 SHIPPED = Path(__file__).parent / "weights" / "prompts-16k.safetensors"
 """The weights used unless a checkpoint is given."""
-
-WRITABLE = (".wav", ".flac", ".ogg", ".mp3")
 
 PrecisionName = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -82,7 +81,7 @@ def enhance(
 
     if sample_rate is not None and not 1 <= sample_rate <= 655350:
         raise UserError(f"--sample_rate {sample_rate} is no rate in Hz; try 16000 or leave it out")
-    jobs = _jobs(inputs, Path(output))
+    jobs = find_jobs(inputs, Path(output))
     several = len(jobs) > 1
     if not several:
         audio.info(jobs[0][0])
@@ -92,7 +91,7 @@ def enhance(
     )
     written: list[Path] = []
     failed = 0
-    with _progress(jobs, quiet) as advance:
+    with show_progress(jobs, quiet) as advance:
         for source, target in jobs:
             try:
                 remark = _enhance_file(enhancer, source, target, seed, sample_rate, overwrite, advance)
@@ -409,47 +408,6 @@ def _limits(gain: float) -> tuple[float, float]:
     return (-1.0, 1.0) if gain < 1 else (-math.inf, math.inf)
 
 
-def _jobs(inputs: Path | str | list[Path] | list[str], output: Path) -> list[tuple[Path, Path]]:
-    """Source and target of every file.
-
-    Raises:
-        UserError: nothing to do, a missing input, or two inputs with one output.
-    """
-    from ornstein_speech import audio
-
-    given = [Path(item) for item in inputs] if isinstance(inputs, (list, tuple)) else [Path(inputs)]
-    if not given:
-        raise UserError("no input; give a sound file or a folder")
-    if len(given) == 1 and not given[0].is_dir():
-        source = given[0]
-        into_folder = output.is_dir() or (not output.suffix and source.suffix != "")
-        return [(source, output / _file_name(source) if into_folder else output)]
-    if output.is_file() or output.suffix.lower() in WRITABLE:
-        raise UserError(f"several inputs need a folder to go to, not the file {output}")
-    jobs: list[tuple[Path, Path]] = []
-    for item in given:
-        if not item.is_dir():
-            jobs.append((item, output / _file_name(item)))
-            continue
-        inside = output.resolve() != item.resolve() and output.resolve().is_relative_to(item.resolve())
-        for source in audio.find(item):
-            if inside and source.resolve().is_relative_to(output.resolve()):
-                continue  # the results of an earlier run
-            jobs.append((source, output / source.relative_to(item).parent / _file_name(source)))
-    if not jobs:
-        raise UserError(f"there are no sound files in {given[0]}; known are {', '.join(audio.SUFFIXES)}")
-    targets: dict[Path, Path] = {}
-    for source, target in jobs:
-        other = targets.setdefault(target, source)
-        if other != source:
-            raise UserError(f"{other} and {source} would both be written to {target}; enhance them one after the other")
-    return jobs
-
-
-def _file_name(source: Path) -> str:
-    return source.name if source.suffix.lower() in WRITABLE else f"{source.stem}.wav"
-
-
 def _device(name: "str | torch.device") -> "torch.device":
     """The device called `name`; auto is a GPU where there is one.
 
@@ -475,37 +433,3 @@ def _device(name: "str | torch.device") -> "torch.device":
     elif device.type != "cpu":
         raise UserError(f"device {name!r} is not supported; use auto, cpu, cuda or cuda:N")
     return device
-
-
-class _Progress:
-    """A bar over seconds of sound with the time left, and lines printed above it."""
-
-    def __init__(self, seconds: float, quiet: bool) -> None:
-        from tqdm import tqdm
-
-        self.bar = tqdm(
-            total=round(seconds, 1),
-            disable=True if quiet else None,  # None: no bar where stderr is no terminal
-            bar_format="{l_bar}{bar}| {n:.1f}/{total:.1f} s of sound [{elapsed}<{remaining}]",
-        )
-
-    def __call__(self, seconds: float) -> None:
-        self.bar.update(min(seconds, max(0.0, self.bar.total - self.bar.n)))
-
-    def message(self, text: str, file: TextIO) -> None:
-        self.bar.write(text, file=file)
-
-
-@contextlib.contextmanager
-def _progress(jobs: Sequence[tuple[Path, Path]], quiet: bool) -> Iterator[_Progress]:
-    from ornstein_speech import audio
-
-    total = 0.0
-    for source, _ in jobs:
-        with contextlib.suppress(UserError):  # reported when its turn comes
-            total += audio.info(source).seconds
-    progress = _Progress(total, quiet)
-    try:
-        yield progress
-    finally:
-        progress.bar.close()
