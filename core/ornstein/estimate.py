@@ -42,8 +42,11 @@ class Estimate:
 
 
 def refuse_zero(divisor: Tensor, process: Process, why: str) -> None:
-    """Raise ValueError if `divisor` is 0 somewhere; on a device, where looking would wait, the result is not finite."""
-    if divisor.device.type == "cpu" and bool((divisor == 0).any()):
+    """Raise ValueError if `divisor` is 0 at a sampler's time, a number on the host.
+
+    The times of a training batch are not looked at, which would make a device wait: there the result is not finite.
+    """
+    if divisor.ndim == 0 and divisor.device.type == "cpu" and bool(divisor == 0):
         raise ValueError(
             f"{why}, as at this time of {type(process).__name__}; begin below T, or let the network give x0"
         )

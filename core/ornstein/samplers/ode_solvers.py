@@ -44,7 +44,7 @@ class Run:
         self._denoiser, self._y, self._noise, self._condition = denoiser, y, noise, condition or {}
         self._random_start = random_start
         self._start: Tensor | None = None
-        self._seen = self.process.require(y)  # a denoiser may estimate its own observation
+        self._seen = y if self.process.observed else None  # the first call gives it where the denoiser estimates it
 
     def estimate(self, x: Tensor, node: Node) -> Estimate:
         """Call the denoiser."""
