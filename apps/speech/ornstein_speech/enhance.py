@@ -52,7 +52,7 @@ def enhance(
     Every channel is treated by itself. A folder is searched at any depth and its structure is kept; files that fail are
     reported, the others are done. Output beyond full scale is kept in floating-point formats; in all others
     the file is scaled down, and that is said. A constant offset of more than 1 % of the peak is removed. Silence stays
-    silence. On a CPU a call of the shipped network takes at least about as long as the sound lasts.
+    silence. On a CPU a call of the shipped network takes about as long as the sound lasts.
 
     Args:
         inputs: A sound file, a folder, or a list of files.
