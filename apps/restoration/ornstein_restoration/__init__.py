@@ -1,0 +1,1 @@
+"""Image restoration with residual-shifting diffusion models: UPSR, ResShift, Resfusion and RDDM."""

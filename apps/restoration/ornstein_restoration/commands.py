@@ -1,0 +1,5 @@
+"""The verbs of `ornstein restoration`. Light on purpose: help pages read this file, so it imports nothing heavy."""
+
+from ornstein.cli import App
+
+app = App(name="restoration", summary="Upscale photographs; remove darkness, rain and shadows from them.")
