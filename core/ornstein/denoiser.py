@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,17 @@ class DenoiserLike(Protocol):
     process: Process
 
     def __call__(self, x: Tensor, t: Tensor | float, y: Tensor | None = None, **condition: Tensor) -> Estimate: ...
+
+
+class Prepared(NamedTuple):
+    """What a batch is sampled, or trained, with."""
+
+    denoiser: "Denoiser"
+    """Its process is that of the batch."""
+    observation: Tensor | None
+    """What the process runs towards."""
+    condition: dict[str, Tensor]
+    """The condition of the calls."""
 
 
 class Denoiser(nn.Module):
@@ -43,6 +54,13 @@ class Denoiser(nn.Module):
         Here y itself and nothing; a denoiser that estimates its observation first overrides this.
         """
         return y, {}
+
+    def prepare(self, y: Tensor | None) -> Prepared:
+        """The denoiser for the measured `y` (B, *), with what `observe` gives: once per sample.
+
+        Here this very denoiser; one whose process depends on the observation overrides this.
+        """
+        return Prepared(self, *self.observe(y))
 
     @property
     def networks(self) -> list[nn.Module]:

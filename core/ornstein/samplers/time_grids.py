@@ -173,3 +173,15 @@ class UserGrid(TimeGrid):
         if len(times) != steps + 1 or bool((times.diff() >= 0).any()):
             raise ValueError(f"{steps} steps need {steps + 1} decreasing times, got {len(times)}")
         return times
+
+
+@dataclass(frozen=True)
+class TruncatedGrid(TimeGrid):
+    """int(linspace(-1, N - 1, steps + 1)) + 1 in float32, N = T levels: the nodes that RDDM's code visits, where
+    `UniformGrid` rounds."""
+
+    def __call__(self, process: Process, steps: int) -> Tensor:
+        levels = round(process.T)
+        if not 1 <= _at_least_one(steps) <= levels:
+            raise ValueError(f"{steps} steps are more than the {levels} times of the schedule; take at most {levels}")
+        return torch.linspace(-1, levels - 1, steps + 1, dtype=torch.float32).int().flip(0).double() + 1
