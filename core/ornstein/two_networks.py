@@ -11,7 +11,7 @@ from ornstein.process.affine import Process
 
 
 class TwoNetworks(Denoiser):
-    """Two networks whose outputs are the two halves of one output (SM-Res-N of RDDM, Liu et al. 2024, arXiv 2308.13712).
+    """Two networks whose outputs are the halves of one output (SM-Res-N of RDDM, Liu et al. 2024, arXiv 2308.13712).
 
     Both are called as network(c_in x, t, y, **condition). With `amounts` each is told how much of its part is left in x
     in place of the time: b times `amounts`, and s times `amounts`, so that they serve every schedule and every path

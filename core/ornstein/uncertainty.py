@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from ornstein.denoiser import Denoiser, Prepared
 from ornstein.errors import UserError
-from ornstein.network_inputs import ScaledInput, VarianceScaling
 from ornstein.parameterization import X0, Parameterization
 from ornstein.process.affine import Process
 from ornstein.process.upsr import UPSR
+from ornstein.wrapped_parameterizations import ScaledInput, VarianceScaling
 
 PUBLISHED_SCALING = ScaledInput(X0(), VarianceScaling(data=0.25, noise=0.3))
 """The network sees x/sqrt(0.3 s^2 + 0.25) and gives x0 (UPSR)."""

@@ -73,10 +73,18 @@ class Resfusion(TabulatedProcess):
     observed = True
 
     schedule: BetaSchedule = LinearPro()
+    published_start: bool = True
+    """Begin at c y + s z, the process with y in the place of x0 (section 3.2), or else at b y + s z, without x0. They
+    agree where c is 1/2 exactly."""
 
     @property
     def levels(self) -> int:
         return len(self._log_c) - 1
+
+    @property
+    def acceleration_step(self) -> int:
+        """T' = argmin |sqrt(A) - 1/2|, counted from 1 (equation 8): the last step of a schedule that is cut there."""
+        return int((self._log_c[1:].exp() - 0.5).abs().argmin()) + 1
 
     def coefficients(self, t: Tensor) -> Coefficients:
         lost, c = self._table.rise(t), self._table.fall(t)
@@ -90,9 +98,9 @@ class Resfusion(TabulatedProcess):
         return 2 * self._table.fall(t) * self._table.rate(t)
 
     def start(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        """c y + s z: the process with y in the place of x0, as published (section 3.2)."""
-        _, _, s, c = self.coefficients(as_time(self.T))
-        return combine(z, (c, self.require(y)), (s, z))
+        """c y + s z, or b y + s z (see `published_start`)."""
+        _, b, s, c = self.coefficients(as_time(self.T))
+        return combine(z, (c if self.published_start else b, self.require(y)), (s, z))
 
     def resnoise_weight(self, t: Tensor) -> Tensor:
         """k of the target z + k (y - x0): (1 - sqrt(alpha)) s/beta with alpha and beta of the step that ends at `t`

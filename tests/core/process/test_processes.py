@@ -34,6 +34,7 @@ from ornstein.process.ouvp import OUVP
 from ornstein.process.rddm import RDDM, NormalIncrements, PowerIncrements
 from ornstein.process.rectified_flow import RectifiedFlow
 from ornstein.process.resfusion import CosinePro, LinearPro, Resfusion
+from ornstein.process.residual_path import ResidualFirst
 from ornstein.process.residual_shift import ResidualShift
 from ornstein.process.sub_vp import SubVP
 from ornstein.process.tabulated import TabulatedProcess
@@ -66,6 +67,7 @@ PROCESSES: list[Process] = [
     UPSR(),
     RDDM(),
     RDDM(50, residual=NormalIncrements(), noise=PowerIncrements(0.3), sum_scale=0.01),
+    ResidualFirst(RDDM(50)),
     Resfusion(),
     Resfusion(LinearPro(273)),
     Resfusion(CosinePro(50)),

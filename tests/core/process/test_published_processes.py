@@ -8,9 +8,9 @@ from reference_vectors import ReferenceFile, reference_files
 from torch import Tensor
 
 from ornstein.estimate import Estimate, estimate_from_x0
-from ornstein.parameterization import Noise, Parameterization, ResNoise, TwoOutput
+from ornstein.parameterization import X0, Noise, Parameterization, Residual, ResNoise, TwoOutput
 from ornstein.process.affine import Process, as_time, combine, expand
-from ornstein.process.betas import ListedBetas
+from ornstein.process.betas import LinearBetas, ListedBetas
 from ornstein.process.interpolant import (
     BrownianGamma,
     EncodingDecodingPath,
@@ -29,6 +29,7 @@ from ornstein.process.upsr import UPSR
 from ornstein.samplers.ancestral import Ancestral
 from ornstein.samplers.ode_solvers import Euler
 from ornstein.samplers.time_grids import UniformGrid
+from ornstein.wrapped_parameterizations import ClippedX0
 
 EXACT = {"rtol": 1e-12, "atol": 1e-13}
 SINGLE = {"rtol": 1e-5, "atol": 1e-5}
@@ -194,6 +195,38 @@ def test_resfusion_process(vectors: ReferenceFile) -> None:
     torch.testing.assert_close(start, states[0], rtol=1e-10, atol=1e-10)
     ours = torch.stack(list(Ancestral(process.levels).trajectory(denoiser, start, y, replay(draws[1:]))))
     torch.testing.assert_close(ours, states[1:], rtol=1e-9, atol=1e-9)
+
+
+@reference_files(
+    "restoration", "resfusion_process*.npz", cases=lambda v: ["sample", "residual"], needs=["{case}_states"]
+)
+def test_resfusion_with_clipped_x0(vectors: ReferenceFile, case: str) -> None:
+    process = Resfusion(ListedBetas(tuple(vectors.tensor("betas").tolist())))
+    y, draws, states = (vectors.tensor(name) for name in ("x_hat", "draws", f"{case}_states"))
+    asked = ClippedX0({"sample": X0(), "residual": Residual()}[case])
+    denoiser = PixelwiseGaussian(process, vectors.number("analytic_m"), vectors.number("analytic_s"), asked)
+    ours = torch.stack(list(Ancestral(process.levels).trajectory(denoiser, states[0], y, replay(draws[1:]))))
+    torch.testing.assert_close(ours, states[1:], rtol=1e-9, atol=1e-9)
+
+
+@reference_files("restoration", "schedules*.npz", cases=lambda v: [c for c in v.prefixes("_T_acc") if c in CUT])
+def test_resfusion_tells_its_acceleration_step(vectors: ReferenceFile, case: str) -> None:
+    last = int(vectors.number(f"{case}_T_acc"))
+    assert Resfusion(CUT[case]).acceleration_step == last
+    if case == "resfusion/linearpro273":  # not cut, it runs on
+        whole = Resfusion(LinearBetas(273, 0.1 / 273, 20 / 273))
+        assert whole.levels == 273
+        assert abs(whole.acceleration_step - last) <= 1
+
+
+def test_resfusion_starts_with_or_without_the_observation_for_the_clean_image() -> None:
+    y, z = torch.full((1, 1, 2, 2), 0.8).double(), torch.zeros(1, 1, 2, 2).double()
+    end = Resfusion(LinearPro(1000)).coefficients(as_time(368.0))
+    published, own = (Resfusion(LinearPro(1000), start).start(z, y) for start in (True, False))
+    torch.testing.assert_close(published, end.phi * y, **EXACT)
+    torch.testing.assert_close(own, end.b * y, **EXACT)
+    assert not torch.equal(published, own)
+    assert torch.equal(Resfusion(LinearPro(12)).start(z, y), Resfusion(LinearPro(12), False).start(z, y))
 
 
 # -- RDDM ------------------------------------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from ornstein.config import build, describe
 from ornstein.denoiser import Denoiser
 from ornstein.estimate import Estimate, estimate_from_x0
-from ornstein.network_inputs import HiddenObservation
 from ornstein.noise import SampleNoise
 from ornstein.parameterization import Noise, Parameterization, TwoOutput
 from ornstein.process.affine import Process, as_time, expand
@@ -24,6 +23,7 @@ from ornstein.samplers.base import Sampler, SamplingError
 from ornstein.samplers.compat_residual import PublishedResidual, PublishedResidualFirst
 from ornstein.samplers.time_grids import TruncatedGrid, UniformGrid
 from ornstein.two_networks import TwoNetworks
+from ornstein.wrapped_parameterizations import HiddenObservation
 
 PUBLISHED: tuple[ResidualObjective, ...] = ("pred_res_noise", "pred_res", "pred_noise")
 CONVERTED = RDDM(1000, ConvertedIncrements("residual"), ConvertedIncrements("noise"))
@@ -252,6 +252,6 @@ def test_components_are_data() -> None:
         PublishedResidualFirst(),
         ResidualOutputs("pred_x0_noise", clip=False),
         ResidualFirst(RDDM(20)),
-        HiddenObservation(),
+        HiddenObservation(Noise()),
     ):
         assert build(describe(component), type(component)) == component

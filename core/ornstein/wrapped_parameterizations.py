@@ -1,12 +1,12 @@
-"""What a network is shown of the state and the observation: wrappers of a parameterization, which keep its output."""
+"""Parameterizations around another one: what the network is shown, and the range of what is read from it."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from ornstein.estimate import Estimate
-from ornstein.parameterization import X0, Noise, Parameterization
+from ornstein.estimate import Estimate, estimate_from_x0
+from ornstein.parameterization import X0, Parameterization
 from ornstein.process.affine import Process, combine
 
 
@@ -45,17 +45,15 @@ class RangeScaling(InputScaling):
 
 
 @dataclass(frozen=True)
-class ScaledInput(Parameterization):
-    """Another parameterization whose network sees c_in x (ResShift: Yue et al. 2023; UPSR: Zhang et al. 2025)."""
+class Wrapped(Parameterization):
+    """Another parameterization, of which a subclass changes one thing."""
 
     parameterization: Parameterization = X0()
-    scaling: InputScaling = VarianceScaling()
 
     def inputs(
         self, process: Process, x: Tensor, t: Tensor, y: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        shown, time, seen = self.parameterization.inputs(process, x, t, y)
-        return combine(shown, (self.scaling(process, t), shown)), time, seen
+        return self.parameterization.inputs(process, x, t, y)
 
     def estimate(self, process: Process, output: Tensor, x: Tensor, t: Tensor, y: Tensor | None = None) -> Estimate:
         return self.parameterization.estimate(process, output, x, t, y)
@@ -65,20 +63,40 @@ class ScaledInput(Parameterization):
 
 
 @dataclass(frozen=True)
-class HiddenObservation(Parameterization):
-    """Another parameterization whose network is not shown y: generation with y = 0 (RDDM), or a network of a process
-    without observation (a DDPM run as RDDM)."""
+class ScaledInput(Wrapped):
+    """The network sees c_in x (ResShift: Yue et al. 2023; UPSR: Zhang et al. 2025)."""
 
-    parameterization: Parameterization = Noise()
+    scaling: InputScaling = VarianceScaling()
 
     def inputs(
         self, process: Process, x: Tensor, t: Tensor, y: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        shown, time, _ = self.parameterization.inputs(process, x, t, y)
+        shown, time, seen = super().inputs(process, x, t, y)
+        return combine(shown, (self.scaling(process, t), shown)), time, seen
+
+
+@dataclass(frozen=True)
+class HiddenObservation(Wrapped):
+    """The network is not shown y: generation with y = 0 (RDDM), or a network that was made for a process without
+    observation (a DDPM run as RDDM)."""
+
+    def inputs(
+        self, process: Process, x: Tensor, t: Tensor, y: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        shown, time, _ = super().inputs(process, x, t, y)
         return shown, time, None
 
-    def estimate(self, process: Process, output: Tensor, x: Tensor, t: Tensor, y: Tensor | None = None) -> Estimate:
-        return self.parameterization.estimate(process, output, x, t, y)
 
-    def target(self, truth: Estimate) -> Tensor:
-        return self.parameterization.target(truth)
+@dataclass(frozen=True)
+class ClippedX0(Wrapped):
+    """x0 is clipped to [-bound, bound] and the noise follows from it (Resfusion's modes `sample` and `residual`)."""
+
+    bound: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.bound <= 0:
+            raise ValueError(f"the bound is {self.bound}; it must be positive")
+
+    def estimate(self, process: Process, output: Tensor, x: Tensor, t: Tensor, y: Tensor | None = None) -> Estimate:
+        found = super().estimate(process, output, x, t, y)
+        return estimate_from_x0(process, x, t, found.x0.clamp(-self.bound, self.bound), found.y)
