@@ -161,6 +161,11 @@ class EMA(Callback):
             for average in self.averages.values():
                 average.update(weights)
 
+    def restart(self, pl_module: LightningModule) -> None:
+        """Forget what was averaged and begin with the present weights."""
+        self._loaded = {}
+        self._create(pl_module)
+
     def _create(self, pl_module: LightningModule) -> None:
         weights = _trainable(pl_module)
         self.averages = {profile.name: Average(weights, profile) for profile in self.profiles}
