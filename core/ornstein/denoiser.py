@@ -85,10 +85,14 @@ class Denoiser(nn.Module):
     def output(self, x: Tensor, t: Tensor, y: Tensor | None = None, **condition: Tensor) -> Tensor:
         """Output of the network, in the dtype of `x`, given the state, the time and what it is shown of y."""
         scaled, network_time, seen = self.parameterization.inputs(self.process, x, t, y)
-        if network_time.ndim == 0 and network_time.device.type == "cpu":  # a host number: no copy to wait for
-            times = torch.full((len(x),), network_time.item(), dtype=x.real.dtype, device=x.device)
-        else:
-            times = network_time.to(device=x.device, dtype=x.real.dtype).expand(len(x))
+        times = one_a_sample(network_time, x)
         arguments = (scaled, times) if seen is None else (scaled, times, seen)
         output: Tensor = self.network(*arguments, **condition)
         return output.to(x.dtype)
+
+
+def one_a_sample(time: Tensor, x: Tensor) -> Tensor:
+    """`time`, () or (B,), as a vector (B,) in the real type of `x` (B, *)."""
+    if time.ndim == 0 and time.device.type == "cpu":  # a host number: no copy to wait for
+        return torch.full((len(x),), time.item(), dtype=x.real.dtype, device=x.device)
+    return time.to(device=x.device, dtype=x.real.dtype).expand(len(x))

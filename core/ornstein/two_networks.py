@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ornstein.denoiser import Denoiser
+from ornstein.denoiser import Denoiser, one_a_sample
 from ornstein.parameterization import Parameterization, TwoOutput
 from ornstein.process.affine import Process
 
@@ -54,7 +54,7 @@ class TwoNetworks(Denoiser):
             times = [b * self.amounts, s * self.amounts]
         outputs = []
         for network, time in zip(self.networks, times, strict=True):
-            arguments = (scaled, time.to(x.device, x.real.dtype).expand(len(x)))
+            arguments = (scaled, one_a_sample(time, x))
             given = arguments if seen is None else (*arguments, seen)
             outputs.append(network(*given, **condition).to(x.dtype))
         return torch.cat(outputs, dim=1)

@@ -1,6 +1,5 @@
 """Losses on the restored picture: its error, and what a perceptual network sees of it (UPSR)."""
 
-import contextlib
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +38,7 @@ class LPIPS(nn.Module):
             raise UserError("LPIPS needs the package lpips; pip install 'ornstein[perceptual]'") from error
         self.backbone = Path(backbone)
         self.network = network
-        with warnings.catch_warnings(), contextlib.redirect_stdout(None):  # it tells what it loads
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torchvision's old argument names
             self.distance = lpips.LPIPS(net=network, pnet_rand=True, verbose=False)
         weights = _weights(self.backbone)

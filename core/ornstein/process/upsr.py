@@ -40,8 +40,11 @@ class UPSR(ResidualShift):
         return self.floor + (1 - self.floor) * psi.clamp(max=self.saturation) / self.saturation
 
     def weighted(self, weights: Tensor) -> "UPSR":
-        """This process with the map `weights` > 0, as many dimensions as the signals and broadcasting against them."""
-        if weights.ndim < 2 or not bool((weights > 0).all()):
+        """This process with the map `weights` > 0, as many dimensions as the signals and broadcasting against them.
+
+        Values on a device are not looked at, which would make a training step wait.
+        """
+        if weights.ndim < 2 or (weights.device.type == "cpu" and not bool((weights > 0).all())):
             raise ValueError(
                 f"UPSR needs positive weights (B or 1, *) like the signal, got shape {tuple(weights.shape)}"
             )
