@@ -34,7 +34,6 @@ class ObjectiveSelection(Callback):
             raise UserError("automatic objective selection begins with new weights, which are not sharded; use ddp")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._step = trainer.global_step
         _read_as_chosen(pl_module)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -48,9 +47,8 @@ class ObjectiveSelection(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         task, objective = _objective(pl_module)
-        if trainer.global_step == self._step or objective.held or objective.choice is None:
+        if objective.held or objective.choice is None:
             return
-        self._step = trainer.global_step
         balance = float(objective.balance.detach())
         objective.decide()
         _begin_anew(task.denoiser.network, derive_seed(task.seed, "selection"))
