@@ -111,3 +111,11 @@ def test_two_runs_begin_anew_alike(tmp_path: Path) -> None:
 def test_it_serves_one_objective(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="make that the objective"):
         fit(tmp_path, make_task(OutputObjective()), ObjectiveSelection(), steps=1)
+
+
+def test_sharded_networks_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = make_task()
+    ObjectiveSelection().on_fit_start(Trainer(logger=False), task)
+    monkeypatch.setattr(Task, "device_mesh", "two devices")
+    with pytest.raises(UserError, match="use ddp"):
+        ObjectiveSelection().on_fit_start(Trainer(logger=False), task)
