@@ -19,7 +19,7 @@ FREQUENCIES = 256
 class DiT(nn.Module):
     """network(x, t, y, mask=mask) on cat(x, y, mask): x (B, channels, input_size, input_size) and t (B,), out as x.
 
-    The defaults are DiT-B/8 on pictures of 256 x 256. DiT-S is hidden_size 384, depth 12, num_heads 6; DiT-L is 1024,
+    The defaults are DiT-B/8 on pictures of 256 x 256, with 130,739,136 parameters. DiT-S is hidden_size 384, depth 12, num_heads 6; DiT-L is 1024,
     24, 16.
 
     Args:
@@ -54,9 +54,9 @@ class DiT(nn.Module):
         self.num_heads, self.mlp_ratio = num_heads, mlp_ratio
         self.x_embedder = PatchEmbedding(channels + condition_channels, hidden_size, patch_size)
         self.t_embedder = TimeEmbedding(hidden_size)
-        self.pos_embed: Tensor
-        self.register_buffer("pos_embed", positions(hidden_size, input_size // patch_size), persistent=False)
-        self.register_load_state_dict_pre_hook(_drop_positions)
+        fixed = positions(hidden_size, input_size // patch_size)
+        self.pos_embed = nn.Parameter(fixed, requires_grad=False)  # a parameter: published counts and lists hold it
+        self.register_load_state_dict_pre_hook(_keep_positions)
         self.blocks = nn.ModuleList(Block(hidden_size, num_heads, mlp_ratio) for _ in range(depth))
         self.final_layer = FinalLayer(hidden_size, patch_size**2 * channels)
 
@@ -89,9 +89,9 @@ def positions(size: int, side: int) -> Tensor:
     return torch.cat([columns, rows], dim=2).reshape(1, side**2, size).float()
 
 
-def _drop_positions(_: nn.Module, state: dict[str, Any], prefix: str, *__: Any) -> None:
-    """Published checkpoints hold the fixed positions; they are worked out here."""
-    state.pop(prefix + "pos_embed", None)
+def _keep_positions(network: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """The positions are fixed: a checkpoint may lack them, and does not change them."""
+    state[prefix + "pos_embed"] = network.pos_embed
 
 
 class PatchEmbedding(nn.Module):

@@ -142,7 +142,7 @@ def from_published(options: Mapping[str, Any]) -> UNetRes | SharedEncoderUNet:
     arguments = {
         "channels": channels,
         "condition_channels": channels
-        * (bool(options.get("condition", False)) + bool(options.get("input_condition", False))),
+        * (bool(options.get("condition", True)) + bool(options.get("input_condition", False))),
         "dim": options.get("dim", 64),
         "dim_mults": options.get("dim_mults", (1, 2, 4, 8)),
         "groups": options.get("resnet_block_groups", 8),
