@@ -60,8 +60,8 @@ class ATD(nn.Module):
             )
         if any(embed_dim % heads for heads in num_heads) or convffn_kernel_size % 2 == 0:
             raise UserError(
-                f"embed_dim {embed_dim} of an ATD must be a multiple of every entry of num_heads {list(num_heads)}, and "
-                f"convffn_kernel_size {convffn_kernel_size} odd"
+                f"embed_dim {embed_dim} of an ATD must be a multiple of every entry of num_heads {list(num_heads)}, "
+                f"and convffn_kernel_size {convffn_kernel_size} odd"
             )
         self.channels, self.upscale, self.embed_dim, self.depths = channels, upscale, embed_dim, tuple(depths)
         self.num_heads, self.window_size, self.category_size = tuple(num_heads), window_size, category_size
@@ -109,7 +109,7 @@ class ATD(nn.Module):
         if x.ndim != 4 or x.shape[1] != self.channels:
             raise ValueError(f"x must be (B, {self.channels}, H, W), got {tuple(x.shape)}")
         first = self.conv_first(2 * _mirrored(x, self.window_size) - 1)
-        mask = shift_mask(*first.shape[2:], self.window_size, self.window_size // 2, x.device)
+        mask = shift_mask(first.shape[2], first.shape[3], self.window_size, self.window_size // 2, x.device)
         tokens = self.patch_embed(first.permute(0, 2, 3, 1))
         for group in self.layers:
             tokens = group(tokens, self.index, mask)
@@ -254,6 +254,15 @@ class DictionaryAttention(nn.Module):
         return similarity @ self.wv(dictionary), similarity
 
 
+def category_order(similarity: Tensor) -> Tensor:
+    """Tokens by category, the entry that each is most like, and in their own order within one: (B, N, M) -> (B, N).
+
+    Published code sorts without a promise about equal categories, so its order, and with it the output, depends on the
+    device and the version of the library.
+    """
+    return similarity.argmax(dim=2).sort(dim=1, stable=True).indices
+
+
 class CategoryAttention(nn.Module):
     """Attention among tokens that the same entry of the dictionary describes best: sorted by it and cut in pieces."""
 
@@ -265,7 +274,7 @@ class CategoryAttention(nn.Module):
 
     def forward(self, qkv: Tensor, similarity: Tensor) -> Tensor:
         count = qkv.shape[1]
-        order = similarity.argmax(dim=2).sort(dim=1, stable=True).indices
+        order = category_order(similarity)
         place = order.argsort(dim=1)[:, :, None]
         piece = min(count, self.category_size)
         missing = -count % piece

@@ -1,13 +1,15 @@
 """The UNet of DDPM and DDIM (Ho et al. 2020, arXiv 2006.11239; Song et al. 2021, arXiv 2010.02502) for CIFAR-10, with
 the published tensor names."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ornstein.errors import UserError
+from ornstein.networks.conditioning import join
 from ornstein.networks.ncsnpp_layers import GroupNorm
 from ornstein.networks.padding import pad_to_multiple
 from ornstein.networks.time_embedding import sin_cos
@@ -51,13 +53,12 @@ class DDIMUNet(nn.Module):
         self.ch_mult, self.num_res_blocks = tuple(ch_mult), num_res_blocks
         self.attn_resolutions, self.image_size, self.dropout = tuple(attn_resolutions), image_size, dropout
 
-        def level_of(blocks: list[ResidualBlock], channels: int, level: int) -> Level:
-            attention = image_size // 2**level in self.attn_resolutions
-            return Level(blocks, [AttentionBlock(channels) for _ in blocks] if attention else [])
+        def attention(channels: int, level: int, blocks: int) -> list[AttentionBlock]:
+            wanted = image_size // 2**level in self.attn_resolutions
+            return [AttentionBlock(channels) for _ in range(blocks)] if wanted else []
 
         size, last = 4 * ch, len(ch_mult) - 1
-        self.temb = nn.Module()
-        self.temb.dense = nn.ModuleList([nn.Linear(ch, size), nn.Linear(size, size)])
+        self.temb = TimeEmbedding(ch)
         self.conv_in = nn.Conv2d(in_channels + condition_channels, ch, 3, padding=1)
         channels, skips = ch, [ch]
         self.down = nn.ModuleList()
@@ -67,23 +68,19 @@ class DDIMUNet(nn.Module):
                 blocks.append(ResidualBlock(channels, ch * multiple, size, dropout))
                 channels = ch * multiple
                 skips.append(channels)
-            self.down.append(level_of(blocks, channels, level))
+            shrink = Down(channels) if level < last else None
+            self.down.append(Level(blocks, attention(channels, level, len(blocks)), downsample=shrink))
             if level < last:
-                self.down[level].downsample = Down(channels)
                 skips.append(channels)
-        self.mid = nn.Module()
-        self.mid.block_1 = ResidualBlock(channels, channels, size, dropout)
-        self.mid.attn_1 = AttentionBlock(channels)
-        self.mid.block_2 = ResidualBlock(channels, channels, size, dropout)
+        self.mid = Middle(channels, size, dropout)
         up = []
         for level in range(last, -1, -1):
             blocks = []
             for _ in range(num_res_blocks + 1):
                 blocks.append(ResidualBlock(channels + skips.pop(), ch * ch_mult[level], size, dropout))
                 channels = ch * ch_mult[level]
-            up.append(level_of(blocks, channels, level))
-            if level:
-                up[-1].upsample = Up(channels)
+            grow = Up(channels) if level else None
+            up.append(Level(blocks, attention(channels, level, len(blocks)), upsample=grow))
         self.up = nn.ModuleList(reversed(up))
         self.norm_out = GroupNorm(32, channels, eps=1e-6)
         self.conv_out = nn.Conv2d(channels, in_channels, 3, padding=1)
@@ -92,42 +89,68 @@ class DDIMUNet(nn.Module):
         """Output of the network in the dtype of x.
 
         Raises:
-            ValueError: channels that are not in_channels and condition_channels.
+            ValueError: sizes or channels that do not fit.
         """
-        signal = x if y is None else torch.cat([x, y], dim=1)
-        if x.shape[1] != self.in_channels or signal.shape[1] != self.in_channels + self.condition_channels:
-            raise ValueError(
-                f"x and y must have {self.in_channels} and {self.condition_channels} channels; "
-                f"x has {x.shape[1]}, both have {signal.shape[1]}"
-            )
-        first, second = self.temb.dense  # type: ignore[misc]  # two layers
-        embedding = F.silu(second(F.silu(first(sin_cos(t, self.ch)))))
+        signal = join(x, t, y, None, self.in_channels, self.condition_channels)
+        embedding = F.silu(self.temb(t))
         h = self.conv_in(pad_to_multiple(signal, 2 ** (len(self.ch_mult) - 1)))
         skips = [h]
-        for level, stage in enumerate(self.down):
+        for stage in cast(Iterable[Level], self.down):
             for index in range(self.num_res_blocks):
                 h = stage(index, h, embedding)
                 skips.append(h)
-            if level < len(self.ch_mult) - 1:
+            if stage.downsample is not None:
                 h = stage.downsample(h)
                 skips.append(h)
-        h = self.mid.block_2(self.mid.attn_1(self.mid.block_1(h, embedding)), embedding)
-        for level in range(len(self.ch_mult) - 1, -1, -1):
-            stage = self.up[level]
+        h = self.mid(h, embedding)
+        for stage in reversed(list(cast(Iterable[Level], self.up))):
             for index in range(self.num_res_blocks + 1):
                 h = stage(index, torch.cat([h, skips.pop()], dim=1), embedding)
-            if level:
+            if stage.upsample is not None:
                 h = stage.upsample(h)
         return self.conv_out(F.silu(self.norm_out(h)))[..., : x.shape[2], : x.shape[3]].to(x.dtype)
 
 
-class Level(nn.Module):
-    """The residual blocks of one resolution, each followed by attention or not."""
+class TimeEmbedding(nn.Module):
+    """Times (B,) to embeddings (B, 4 `size`)."""
 
-    def __init__(self, blocks: Sequence[nn.Module], attention: Sequence[nn.Module]) -> None:
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+        self.dense = nn.ModuleList([nn.Linear(size, 4 * size), nn.Linear(4 * size, 4 * size)])
+
+    def forward(self, t: Tensor) -> Tensor:
+        return self.dense[1](F.silu(self.dense[0](sin_cos(t, self.size))))
+
+
+class Middle(nn.Module):
+    """Block, attention, block."""
+
+    def __init__(self, channels: int, size: int, dropout: float) -> None:
+        super().__init__()
+        self.block_1 = ResidualBlock(channels, channels, size, dropout)
+        self.attn_1 = AttentionBlock(channels)
+        self.block_2 = ResidualBlock(channels, channels, size, dropout)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        return self.block_2(self.attn_1(self.block_1(x, embedding)), embedding)
+
+
+class Level(nn.Module):
+    """The residual blocks of one resolution, each followed by attention or not, and the way to the next."""
+
+    def __init__(
+        self,
+        blocks: Sequence[nn.Module],
+        attention: Sequence[nn.Module],
+        downsample: nn.Module | None = None,
+        upsample: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.block = nn.ModuleList(blocks)
         self.attn = nn.ModuleList(attention)
+        self.downsample = downsample
+        self.upsample = upsample
 
     def forward(self, index: int, x: Tensor, embedding: Tensor) -> Tensor:
         h = self.block[index](x, embedding)

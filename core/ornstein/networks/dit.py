@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ornstein.errors import UserError
+from ornstein.networks.conditioning import join
 from ornstein.networks.time_embedding import cos_sin
 
 FREQUENCIES = 256
@@ -19,8 +20,8 @@ FREQUENCIES = 256
 class DiT(nn.Module):
     """network(x, t, y, mask=mask) on cat(x, y, mask): x (B, channels, input_size, input_size) and t (B,), out as x.
 
-    The defaults are DiT-B/8 on pictures of 256 x 256, with 130,739,136 parameters. DiT-S is hidden_size 384, depth 12, num_heads 6; DiT-L is 1024,
-    24, 16.
+    The defaults are DiT-B/8 on pictures of 256 x 256, with 130,739,136 parameters, the fixed positions among them.
+    DiT-S is hidden_size 384, depth 12, num_heads 6; DiT-L is 1024, 24, 16.
 
     Args:
         input_size: side of the pictures, which are square and have this size only.
@@ -66,10 +67,9 @@ class DiT(nn.Module):
         Raises:
             ValueError: a picture of another size, or y and mask without condition_channels channels.
         """
-        signal = torch.cat([part for part in (x, y, mask) if part is not None], dim=1)
-        wanted = (len(x), self.channels + self.condition_channels, self.input_size, self.input_size)
-        if signal.shape != wanted or x.shape[1] != self.channels:
-            raise ValueError(f"x, y and mask must join to shape {wanted}, got {tuple(signal.shape)}")
+        signal = join(x, t, y, mask, self.channels, self.condition_channels)
+        if signal.shape[2:] != (self.input_size, self.input_size):
+            raise ValueError(f"this DiT takes pictures of side {self.input_size}, got {tuple(x.shape)}")
         tokens = self.x_embedder(signal) + self.pos_embed
         condition = F.silu(self.t_embedder(t))
         for block in self.blocks:
@@ -112,9 +112,10 @@ class TimeEmbedding(nn.Module):
 
     def __init__(self, size: int) -> None:
         super().__init__()
-        self.mlp = nn.Sequential(nn.Linear(FREQUENCIES, size), nn.SiLU(), nn.Linear(size, size))
-        for layer in (self.mlp[0], self.mlp[2]):
+        first, second = nn.Linear(FREQUENCIES, size), nn.Linear(size, size)
+        for layer in (first, second):
             nn.init.normal_(layer.weight, std=0.02)
+        self.mlp = nn.Sequential(first, nn.SiLU(), second)
 
     def forward(self, t: Tensor) -> Tensor:
         return self.mlp(cos_sin(t, FREQUENCIES))

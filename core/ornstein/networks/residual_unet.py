@@ -5,13 +5,15 @@ Feature maps are (B, C, H, W), the embedding of the time is (B, E).
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from itertools import pairwise
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ornstein.errors import UserError
+from ornstein.networks.conditioning import join
 from ornstein.networks.ncsnpp_layers import GroupNorm
 from ornstein.networks.padding import pad_to_multiple
 from ornstein.networks.time_embedding import sin_cos
@@ -109,24 +111,6 @@ def check_widths(dim: int, dim_mults: Sequence[int], groups: int) -> None:
         )
 
 
-def join(
-    x: Tensor, t: Tensor, y: Tensor | None, mask: Tensor | None, channels: int, condition_channels: int
-) -> Tensor:
-    """cat(x, y, mask) along the channels, after checking that they and the times `t` fit."""
-    given = [part for part in (y, mask) if part is not None]
-    if x.ndim != 4 or x.shape[1] != channels or t.shape != x.shape[:1]:
-        raise ValueError(
-            f"x must be (B, {channels}, H, W) and t (B,); got shapes {tuple(x.shape)} and {tuple(t.shape)}"
-        )
-    if any(part.shape[0] != x.shape[0] or part.shape[2:] != x.shape[2:] for part in given):
-        raise ValueError(f"x of shape {tuple(x.shape)} has conditions of shapes {[tuple(p.shape) for p in given]}")
-    if sum(part.shape[1] for part in given) != condition_channels:
-        raise ValueError(
-            f"this network takes {condition_channels} channels of y and mask, got {[p.shape[1] for p in given]}"
-        )
-    return torch.cat([x, *(part.to(x.dtype) for part in given)], dim=1)
-
-
 def time_mlp(dim: int) -> nn.Sequential:
     """Times (B,) to embeddings (B, 4 `dim`)."""
     return nn.Sequential(SinusoidalEmbedding(dim), nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, 4 * dim))
@@ -135,7 +119,7 @@ def time_mlp(dim: int) -> nn.Sequential:
 def down_levels(widths: Sequence[int], embedding: int, groups: int) -> nn.ModuleList:
     """Two blocks, linear attention and the convolution to the next width, for every level."""
     levels = nn.ModuleList()
-    for level, (own, following) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+    for level, (own, following) in enumerate(pairwise(widths)):
         last = level == len(widths) - 2
         levels.append(
             nn.ModuleList(
@@ -174,7 +158,8 @@ def up_levels(widths: Sequence[int], embedding: int, groups: int, skips: bool) -
 def encode(levels: nn.ModuleList, h: Tensor, embedding: Tensor) -> tuple[Tensor, list[Tensor]]:
     """The features after all `down_levels`, and two skips of every level."""
     skips = []
-    for block1, block2, attention, shrink in levels:  # type: ignore[misc]  # a list of four modules
+    for level in levels:
+        block1, block2, attention, shrink = cast(nn.ModuleList, level)
         h = block1(h, embedding)
         skips.append(h)
         h = attention(block2(h, embedding))
@@ -186,7 +171,8 @@ def encode(levels: nn.ModuleList, h: Tensor, embedding: Tensor) -> tuple[Tensor,
 def decode(levels: nn.ModuleList, h: Tensor, embedding: Tensor, skips: Sequence[Tensor] = ()) -> Tensor:
     """The features after all `up_levels`, which were made for `skips` or for none."""
     rest = list(skips)
-    for block1, block2, attention, grow in levels:  # type: ignore[misc]  # a list of four modules
+    for level in levels:
+        block1, block2, attention, grow = cast(nn.ModuleList, level)
         h = block1(torch.cat([h, rest.pop()], dim=1) if rest else h, embedding)
         h = block2(torch.cat([h, rest.pop()], dim=1) if rest else h, embedding)
         h = grow(attention(h))
@@ -299,11 +285,10 @@ class LinearAttention(nn.Module):
             query = query.softmax(dim=2) * HEAD_CHANNELS**-0.5
             context = key.softmax(dim=3) @ value.transpose(2, 3)
             out = (context.transpose(2, 3) @ query).reshape(len(x), -1, *x.shape[2:])
-        convolution, norm = self.to_out
-        assert isinstance(convolution, nn.Conv2d) and convolution.bias is not None
+        convolution, norm = cast(nn.Conv2d, self.to_out[0]), self.to_out[1]
         # the published division of the values by HW, after the convolution: before it, half precision underflows
         out = F.conv2d(out.to(convolution.weight.dtype), convolution.weight) / (x.shape[2] * x.shape[3])
-        return norm(out + convolution.bias[:, None, None])
+        return norm(out + cast(Tensor, convolution.bias)[:, None, None])
 
 
 class Attention(nn.Module):

@@ -1,5 +1,5 @@
-"""The Swin-UNet of ResShift (Yue et al. 2023, arXiv 2307.12348), DifIISR (arXiv 2503.01187) and UPSR (Zhang et al. 2025,
-arXiv 2503.18512), with the published tensor names.
+"""The Swin-UNet of ResShift (Yue et al. 2023, arXiv 2307.12348), DifIISR (arXiv 2503.01187) and UPSR (Zhang et al.
+2025, arXiv 2503.18512), with the published tensor names.
 
 Feature maps are (B, C, H, W), the embedding of the time is (B, E).
 """
@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ornstein.errors import UserError
+from ornstein.networks.conditioning import join
 from ornstein.networks.ncsnpp_layers import GroupNorm
 from ornstein.networks.padding import pad_to_multiple
 from ornstein.networks.time_embedding import cos_sin
@@ -148,12 +149,8 @@ class SwinUNet(nn.Module):
         Raises:
             ValueError: sizes or channels that do not fit.
         """
-        signal = x if y is None else torch.cat([x, _resized(y, x)], dim=1)
-        if x.shape[1] != self.in_channels or signal.shape[1] != self.in_channels + self.condition_channels:
-            raise ValueError(
-                f"x and y must have {self.in_channels} and {self.condition_channels} channels; "
-                f"x has {x.shape[1]}, both have {signal.shape[1]}"
-            )
+        observed = None if y is None else _resized(y, x)
+        signal = join(x, t, observed, None, self.in_channels, self.condition_channels)
         embedding = F.silu(self.time_embed(cos_sin(t, self.model_channels)))
         h = pad_to_multiple(signal, self._unit)
         skips = []
@@ -256,7 +253,7 @@ class Up(nn.Module):
 
 
 class SwinLayer(nn.Module):
-    """1x1 convolution to `size` channels, Swin blocks of which every second is shifted, and back; no residual around."""
+    """1x1 convolution to `size` channels, Swin blocks, every second shifted, and back; no residual around."""
 
     def __init__(
         self, channels: int, size: int, heads: int, depth: int, side: int, window: int, mlp_ratio: float

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ornstein.errors import UserError
+from ornstein.networks.conditioning import join
 from ornstein.networks.padding import pad_to_multiple
 from ornstein.networks.residual_unet import (
     Attention,
@@ -18,7 +19,6 @@ from ornstein.networks.residual_unet import (
     decode,
     down_levels,
     encode,
-    join,
     time_mlp,
     up_levels,
 )
