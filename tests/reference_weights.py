@@ -4,7 +4,10 @@ The formula and its order are those of the restoration reference set: a 64-bit h
 the element in it.
 """
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -72,3 +75,19 @@ def largest_error(value: Tensor, expected: Tensor) -> float:
     """Largest absolute difference."""
     torch.testing.assert_close(value.shape, expected.shape)
     return float((value - expected).abs().max())
+
+
+def published_entry(path: Path) -> dict[str, Any]:
+    """What the net_keys.json beside net_NAME.npz says of NAME: kind, config, salt, params and keys."""
+    return json.loads(path.with_name("net_keys.json").read_text())[path.stem.removeprefix("net_")]
+
+
+def published_shapes(entry: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Shapes of the published state dict, without prefix, tables of a process and computed entries."""
+    shapes = {name.removeprefix("model."): tuple(shape) for name, shape in entry["keys"].items()}
+    whole = any(name.startswith("model.") for name in entry["keys"])
+    return {
+        name: shape
+        for name, shape in shapes.items()
+        if name.rpartition(".")[2] not in COMPUTED and not (whole and "." not in name)
+    }

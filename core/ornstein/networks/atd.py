@@ -5,7 +5,7 @@ Features are tokens (B, H, W, C), the dictionary of a group is (B, M, C).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -116,6 +116,26 @@ class ATD(nn.Module):
         h = first + self.conv_after_body(self.norm(tokens).permute(0, 3, 1, 2))
         out = (self.upsample(h) + 1) / 2
         return out[..., : self.upscale * x.shape[2], : self.upscale * x.shape[3]].to(x.dtype)
+
+
+def from_published(options: Mapping[str, Any]) -> ATD:
+    """The network of a published checkpoint from its options; what is absent is that of UPSR's light network.
+
+    Args:
+        options: flat mapping under the published names; entries that are not the network's are ignored.
+
+    Raises:
+        UserError: an option value that is not built.
+    """
+    for name, built in (("upsampler", "pixelshuffledirect"), ("resi_connection", "1conv"), ("img_range", 1.0)):
+        if options.get(name, built) != built:
+            raise UserError(f"an ATD with {name} = {options[name]!r} is not built; only {built!r} is")
+    names = (
+        "upscale embed_dim depths num_heads window_size category_size num_tokens reducted_dim convffn_kernel_size "
+        "mlp_ratio"
+    )
+    arguments = {name: options[name] for name in names.split() if name in options}
+    return ATD(channels=options.get("in_chans", 3), **arguments)
 
 
 def _mirrored(x: Tensor, multiple: int) -> Tensor:

@@ -1,8 +1,8 @@
 """The UNet of DDPM and DDIM (Ho et al. 2020, arXiv 2006.11239; Song et al. 2021, arXiv 2010.02502) for CIFAR-10, with
 the published tensor names."""
 
-from collections.abc import Iterable, Sequence
-from typing import cast
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -109,6 +109,22 @@ class DDIMUNet(nn.Module):
             if stage.upsample is not None:
                 h = stage.upsample(h)
         return self.conv_out(F.silu(self.norm_out(h)))[..., : x.shape[2], : x.shape[3]].to(x.dtype)
+
+
+def from_published(options: Mapping[str, Any]) -> DDIMUNet:
+    """The network of a published DDIM or Resfusion generation checkpoint from its options, defaults as published.
+
+    Args:
+        options: flat mapping under the published names; entries that are not the network's are ignored.
+
+    Raises:
+        UserError: an option value that is not built.
+    """
+    if not options.get("resamp_with_conv", True) or options.get("out_ch", 3) != options.get("in_channels", 3):
+        raise UserError("a DDIM UNet is built with resamp_with_conv and as many output as input channels only")
+    names = ("in_channels", "ch", "ch_mult", "num_res_blocks", "attn_resolutions", "image_size", "dropout")
+    condition = options.get("input_condition_channels", 3) if options.get("input_condition", False) else 0
+    return DDIMUNet(condition_channels=condition, **{name: options[name] for name in names if name in options})
 
 
 class TimeEmbedding(nn.Module):

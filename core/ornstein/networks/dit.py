@@ -4,6 +4,7 @@ tensor names of Resfusion's (Shi et al. 2024, arXiv 2311.14900), which knows no 
 Tokens are (B, N, E), the embedding of the time is (B, E).
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -77,6 +78,18 @@ class DiT(nn.Module):
         side, patch = self.input_size // self.patch_size, self.patch_size
         out = self.final_layer(tokens, condition).reshape(-1, side, side, patch, patch, self.channels)
         return out.permute(0, 5, 1, 3, 2, 4).reshape(x.shape).to(x.dtype)
+
+
+def from_published(options: Mapping[str, Any]) -> DiT:
+    """The network of a published Resfusion checkpoint from its options, defaults as published.
+
+    Args:
+        options: flat mapping under the published names; entries that are not the network's are ignored.
+    """
+    names = ("input_size", "patch_size", "channels", "hidden_size", "depth", "num_heads", "mlp_ratio")
+    condition = options.get("input_condition_channels", 3) if options.get("input_condition", True) else 0
+    condition += options.get("mask_condition_channels", 2) if options.get("mask_condition", False) else 0
+    return DiT(condition_channels=condition, **{name: options[name] for name in names if name in options})
 
 
 def positions(size: int, side: int) -> Tensor:
