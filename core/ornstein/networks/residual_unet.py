@@ -198,7 +198,7 @@ class WeightStandardizedConv2d(nn.Conv2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = self.weight if self.weight.dtype == torch.float64 else self.weight.float()
+        weight = precise(self.weight)
         variance, mean = torch.var_mean(weight, dim=(1, 2, 3), correction=0, keepdim=True)
         weight = (weight - mean) * (variance + 1e-5).rsqrt()
         return self._conv_forward(x, weight.to(self.weight.dtype), self.bias)
@@ -212,7 +212,7 @@ class ChannelNorm(nn.Module):
         self.g = nn.Parameter(torch.ones(1, channels, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x if x.dtype == torch.float64 else x.float()
+        x = precise(x)
         variance, mean = torch.var_mean(x, dim=1, correction=0, keepdim=True)
         return (x - mean) * (variance + 1e-5).rsqrt() * self.g
 
@@ -280,14 +280,14 @@ class LinearAttention(nn.Module):
         self.to_out = nn.Sequential(nn.Conv2d(inner, channels, 1), ChannelNorm(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        query, key, value = _heads(self.to_qkv(x))
+        query, key, value = _heads(precise(self.to_qkv(x)))
         with torch.autocast(x.device.type, enabled=False):  # keys are near 1/(HW), which half precision rounds away
             query = query.softmax(dim=2) * HEAD_CHANNELS**-0.5
             context = key.softmax(dim=3) @ value.transpose(2, 3)
             out = (context.transpose(2, 3) @ query).reshape(len(x), -1, *x.shape[2:])
         convolution, norm = cast(nn.Conv2d, self.to_out[0]), self.to_out[1]
         # the published division of the values by HW, after the convolution: before it, half precision underflows
-        out = F.conv2d(out.to(convolution.weight.dtype), convolution.weight) / (x.shape[2] * x.shape[3])
+        out = precise(F.conv2d(out.to(convolution.weight.dtype), convolution.weight)) / (x.shape[2] * x.shape[3])
         return norm(out + cast(Tensor, convolution.bias)[:, None, None])
 
 
@@ -301,14 +301,17 @@ class Attention(nn.Module):
         self.to_out = nn.Conv2d(inner, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        query, key, value = (part.transpose(2, 3) for part in _heads(self.to_qkv(x), exact=False))
+        query, key, value = (part.transpose(2, 3) for part in _heads(self.to_qkv(x)))
         out = F.scaled_dot_product_attention(query, key, value)
         return self.to_out(out.transpose(2, 3).reshape(len(x), -1, *x.shape[2:]))
 
 
-def _heads(qkv: Tensor, exact: bool = True) -> tuple[Tensor, Tensor, Tensor]:
-    """Query, key and value (B, heads, features, positions), in float32 or better if `exact`."""
-    if exact and qkv.dtype != torch.float64:
-        qkv = qkv.float()
+def precise(x: Tensor) -> Tensor:
+    """`x` in float32, or float64 if it is."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def _heads(qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Query, key and value, (B, heads, features, positions)."""
     query, key, value = qkv.flatten(2).unflatten(1, (3, HEADS, HEAD_CHANNELS)).unbind(1)
     return query, key, value

@@ -76,11 +76,11 @@ def test_linear_attention_is_the_formula() -> None:
 def test_linear_attention_does_not_underflow_in_half_precision() -> None:
     layer = filled(LinearAttention(16))
     layer.to_out[0].bias.zero_()  # it hides what comes from the positions
-    x = torch.randn(1, 16, 256, 256, generator=torch.Generator().manual_seed(1))
+    x = torch.randn(1, 16, 128, 128, generator=torch.Generator().manual_seed(1))
     exact = layer(x)
     with torch.autocast("cpu", torch.float16):
         low = layer(x)
-    assert relative_error(low, exact) < 0.02
+    assert relative_error(low, exact) < 0.005
 
 
 def test_what_papers_print_leaves_out_the_standardised_convolutions() -> None:
@@ -91,11 +91,12 @@ def test_what_papers_print_leaves_out_the_standardised_convolutions() -> None:
     plain = [module for module in network.modules() if type(module) in (nn.Conv2d, nn.Linear)]
     assert sum(parameters(module) for module in plain) == 7_737_667  # "7.7 M"
 
-    network.to_empty(device="cpu")
-    picture = torch.zeros(1, 3, 32, 32)
+    for parameter in network.to_empty(device="cpu").parameters():
+        parameter.zero_()
+    picture = torch.zeros(1, 3, 16, 16)
     with FlopCounterMode(display=False) as counter:
         network(picture, torch.zeros(1), picture)
-    areas = (256 // 32) ** 2  # operations of convolutions grow with the area
+    areas = (256 // 16) ** 2  # operations of convolutions grow with the area
     counts = counter.get_flop_counts()
     of_convolutions = counts["Global"][torch.ops.aten.convolution] * areas / 2
     standardised = sum(sum(own.values()) for name, own in counts.items() if name.endswith(".proj")) * areas / 2
