@@ -295,7 +295,8 @@ class CategoryAttention(nn.Module):
     def forward(self, qkv: Tensor, similarity: Tensor) -> Tensor:
         count = qkv.shape[1]
         order = category_order(similarity)
-        place = order.argsort(dim=1)[:, :, None]
+        numbers = torch.arange(count, device=order.device).expand_as(order)
+        place = torch.empty_like(order).scatter_(1, order, numbers)[:, :, None]  # where each token went
         piece = min(count, self.category_size)
         missing = -count % piece
         h = qkv.gather(1, order[:, :, None].expand_as(qkv))

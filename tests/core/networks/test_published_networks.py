@@ -89,7 +89,7 @@ def test_output_is_the_published_one(vectors: ReferenceFile, monkeypatch: pytest
     out = network(**inputs(vectors, entry))
     tolerance = 1e-4 if entry["params"] > 1e6 else 2e-5
     if "y0" in vectors:
-        expected = torch.cat([vectors.tensor("y0"), vectors.tensor("y1")], dim=1)
+        expected = torch.cat([vectors.tensor(name) for name in ("y0", "y1") if name in vectors], dim=1)
     elif "sub" in vectors:
         step = int(vectors["sub"])
         assert float(out.double().mean()) == pytest.approx(vectors.number("y_mean"), abs=tolerance)

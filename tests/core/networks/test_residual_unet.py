@@ -7,6 +7,7 @@ from reference_weights import filled, parameters
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ornstein.acceleration import Acceleration, accelerate
 from ornstein.denoiser import Denoiser
 from ornstein.errors import UserError
 from ornstein.networks.residual_unet import Attention, LinearAttention, ResidualUNet, WeightStandardizedConv2d
@@ -156,6 +157,16 @@ def test_denoiser_with_two_outputs() -> None:
     estimate = Denoiser(network, RDDM(), TwoOutput())(x, 500.0, y)
     _, noise = network(x, torch.full((2,), 499.0), y).chunk(2, dim=1)
     torch.testing.assert_close(estimate.noise, noise)
+
+
+def test_accelerated_in_low_precision() -> None:
+    network = filled(UNetRes(dim=8, dim_mults=(1, 2)))
+    denoiser = Denoiser(network, RDDM(), TwoOutput())
+    x, y = torch.randn(2, 2, 3, 13, 16, generator=torch.Generator().manual_seed(1)).unbind(0)
+    exact = denoiser(x, 500.0, y)
+    fast = accelerate(denoiser, Acceleration("bfloat16"))(x, 500.0, y)
+    assert relative_error(fast.noise, exact.noise) < 0.03
+    assert relative_error(accelerate(denoiser)(x, 500.0, y).noise, exact.noise) < 1e-5
 
 
 @pytest.mark.parametrize("arguments", [{"dim": 10}, {"dim": 2, "groups": 1}, {"dim_mults": ()}, {"dim_mults": (0,)}])
