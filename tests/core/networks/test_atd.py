@@ -1,5 +1,7 @@
 """The adaptive token dictionary on its own."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -61,6 +63,16 @@ def test_the_last_piece_is_filled_up_from_behind(count: int) -> None:
     tail = torch.cat([qkv, qkv[:, count - missing :].flip(1)], dim=1)
     expected = torch.cat([layer(piece, piece.new_zeros(1, piece.shape[1], 3)) for piece in tail.split(6, dim=1)], 1)
     torch.testing.assert_close(out, expected[:, :count])
+
+
+def test_the_index_of_a_published_checkpoint_is_ignored() -> None:
+    network = CASES["ATD"].network()
+    state = network.state_dict() | {"relative_position_index_SA": torch.zeros(2, 2)}
+    for same in (network, copy.deepcopy(network)):
+        same.load_state_dict(state)
+        assert "relative_position_index_SA" not in same.state_dict()
+    with pytest.raises(RuntimeError, match="Unexpected key"):
+        network.load_state_dict(state | {"td": torch.zeros(2, 2)})
 
 
 def test_time_is_not_looked_at() -> None:
