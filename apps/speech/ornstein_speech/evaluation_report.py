@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ornstein.report import Page
 from ornstein_speech.journal import Journal, read_sound
-from ornstein_speech.report import Clip, Page
+from ornstein_speech.report import Clip, players
 from ornstein_speech.results import NOISY, Result, caption, condition_tables, gains, main_table
 
 
@@ -41,7 +42,7 @@ def write_report(
     for index, why in _listened(results, main, examples).items():
         item = items[index]
         page.heading(f"{item['name']}{why}")
-        page.clips(_clips(item, index, systems, results, journal, summary["rate"]))
+        page.figures(players(_clips(item, index, systems, results, journal, summary["rate"])))
     page.write(path, overwrite=True)
 
 
