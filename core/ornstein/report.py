@@ -2,9 +2,10 @@
 
 import base64
 import html
+import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ class Page:
         for figure in figures:
             sound = (
                 f'<audio controls preload="none" src="{_uri("audio/flac", figure.flac)}"></audio>'
-                if figure.flac
+                if figure.flac is not None
                 else ""
             )
             parts.append(
@@ -100,6 +101,40 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         ).rstrip()
         for line in lines
     )
+
+
+def gain_png(gains: Mapping[str, Mapping[int, float]], start: Mapping[int, float], quantity: str, where: str) -> bytes:
+    """PNG of gains in a metric: a box per system, and every file against its start.
+
+    Args:
+        gains: by system and file index; systems without any are left out.
+        start: the metric of each file at `where`, such as "the noisy input".
+        quantity: name of the metric.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure as Canvas
+
+    found = {system: gained for system, gained in gains.items() if gained}
+    height = max(3.2, 1.2 + 0.28 * len(found))
+    figure = Canvas(figsize=(11, height), dpi=90, layout="constrained")
+    FigureCanvasAgg(figure)
+    boxes, scatter = figure.subplots(1, 2)
+    boxes.boxplot([list(gained.values()) for gained in found.values()], orientation="horizontal", widths=0.6)
+    boxes.set_yticks(range(1, len(found) + 1), list(found))
+    boxes.invert_yaxis()
+    boxes.set_xlabel(f"gain in {quantity}")
+    for system, gained in found.items():
+        scatter.scatter([start[index] for index in gained], list(gained.values()), s=12, alpha=0.7, label=system)
+    scatter.set_xlabel(f"{quantity} of {where}")
+    scatter.set_ylabel(f"gain in {quantity}")
+    if len(found) <= 8:
+        scatter.legend(fontsize="small")
+    for axes, line in ((boxes, boxes.axvline), (scatter, scatter.axhline)):
+        line(0, color="0.6", linewidth=0.8, zorder=0)
+        axes.grid(alpha=0.3)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
 
 
 def plain(value: Any) -> Any:

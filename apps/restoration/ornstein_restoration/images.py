@@ -40,10 +40,9 @@ FORMATS = {
 
 _NAMES = {"WEBP": "WebP"}
 _LONGEST_SIDE = {"JPEG": 65500, "WEBP": 16383}
-_SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
-_ORIENTATION, _EXIF_IFD, _WIDTH, _HEIGHT = 0x0112, 0x8769, 0xA002, 0xA003
+_ORIENTATION, _EXIF_IFD, _GPS_IFD, _WIDTH, _HEIGHT = 0x0112, 0x8769, 0x8825, 0xA002, 0xA003
 _TEXT_TAGS = (270, 271, 272, 305, 306, 315, 33432)  # description, make, model, software, date, artist, copyright
-_PHOTO_TAGS = (*_TEXT_TAGS, _ORIENTATION, _EXIF_IFD, 0x8825)  # of a TIFF file; the other tags describe its layout
+_PHOTO_TAGS = (*_TEXT_TAGS, _ORIENTATION, _EXIF_IFD, _GPS_IFD)  # of a TIFF file; the other tags describe its layout
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,8 @@ def size(path: str | Path) -> tuple[int, int]:
     """
     with _opened(Path(path)) as picture:
         width, height = picture.size
-        return (width, height) if picture.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8) else (height, width)
+        turned = picture.format != "TIFF" and picture.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+        return (width, height) if turned else (height, width)
 
 
 def read(path: str | Path) -> Image:
@@ -122,6 +122,8 @@ def read(path: str | Path) -> Image:
         if values is None:
             if picture.mode == "CMYK":
                 picture, icc = _from_cmyk(path, picture, icc), None
+            if picture.format == "TIFF":
+                orientation = 1  # Pillow turns these by itself
             values = _eight_bits(path, picture)
         image = _image(_upright(values, orientation))
         return replace(image, icc=icc, exif=_kept(exif, picture.format))
@@ -180,7 +182,7 @@ def _opened(path: Path) -> "Iterator[PIL.Image]":
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PIL.DecompressionBombWarning)  # half as many pixels as the error below
-            opened = PIL.open(path, formats=(*dict.fromkeys(FORMATS.values()), "MPO"))
+            opened = PIL.open(path, formats=tuple(dict.fromkeys(FORMATS.values())))
         with opened as picture:
             frames = getattr(picture, "n_frames", 1)
             if frames > 1 and picture.format != "MPO":  # the further pictures of a camera's MPO are previews
@@ -231,8 +233,6 @@ def _sixteen_bits(path: Path, picture: "PIL.Image") -> npt.NDArray[np.uint16] | 
             if values.ndim == 3 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
                 values = np.moveaxis(values, 0, -1)
         return 65535 - values if colours == "MINISWHITE" else values
-    if picture.mode in _SIXTEEN_BITS:
-        return np.asarray(picture, dtype=np.uint16)
     return None
 
 
@@ -324,6 +324,8 @@ def _form(path: Path, size: tuple[int, ...], like: Image, depth: int) -> str:
         raise UserError(f"{path}: {name} holds 8 bits and the picture has 16; write .png or .tif, or choose 8 bits")
     if like.alpha is not None and form in ("JPEG", "BMP"):
         raise UserError(f"{path}: {name} holds no transparency and the picture has it; write .png, .tif or .webp")
+    if depth == 16 and like.grey and like.alpha is not None and form == "TIFF":  # Pillow cannot open such a file
+        raise UserError(f"{path}: no TIFF of 16 bit grey with transparency can be written; write .png")
     if form == "BMP" and (like.icc or like.exif):
         raise UserError(f"{path}: BMP holds no colour profile and no EXIF, and the picture has one; write .png")
     longest = _LONGEST_SIDE.get(form, max(size))
@@ -367,7 +369,7 @@ def _save(
                 values,
                 photometric="rgb" if channels > 2 else "minisblack",
                 planarconfig=None if channels == 1 else "contig",
-                extrasamples=["unassalpha"] if channels in (2, 4) else None,
+                extrasamples=["unassalpha"] if channels == 4 else None,
                 compression="zlib",
                 predictor=True,
                 iccprofile=icc,
@@ -379,10 +381,15 @@ def _save(
             by_format: dict[str, dict[str, Any]] = {
                 "JPEG": {"quality": quality, "subsampling": 0},
                 "WEBP": {"quality": quality, "exact": True},
-                "TIFF": {"compression": "tiff_adobe_deflate"},
+                "TIFF": {"compression": None if _has_parts(exif) else "tiff_adobe_deflate"},
             }
             options = by_format.get(form, {}) | ({} if exif is None else {"exif": exif})
             PIL.fromarray(values).save(temporary, form, icc_profile=icc, **options)
+
+
+def _has_parts(exif: "PIL.Exif | None") -> bool:
+    """Whether there is a directory in the directory, which Pillow writes into uncompressed TIFF files only."""
+    return exif is not None and (_EXIF_IFD in exif or _GPS_IFD in exif)
 
 
 def _with_chunks(data: bytes, icc: bytes | None, exif: "PIL.Exif | None") -> bytes:

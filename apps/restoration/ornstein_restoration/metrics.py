@@ -114,7 +114,7 @@ def pair(truth: Picture, restored: Picture) -> tuple[Array, Array]:
     Raises:
         ValueError: their shapes differ or are not (3, H, W), or a value is NaN or infinite.
     """
-    x, xh = _array(truth), _array(restored)
+    x, xh = as_array(truth), as_array(restored)
     if x.shape != xh.shape or x.ndim != 3 or x.shape[0] != 3 or x.size == 0:
         raise ValueError(f"metrics need two pictures (3, H, W) of one size, not {x.shape} and {xh.shape}")
     if not (np.isfinite(x).all() and np.isfinite(xh).all()):
@@ -134,7 +134,8 @@ def _pair(
     return change(x[inside]), change(xh[inside])
 
 
-def _array(picture: Picture) -> Array:
+def as_array(picture: Picture) -> Array:
+    """A picture as a float64 array on the CPU."""
     if not isinstance(picture, np.ndarray):
         picture = picture.detach().cpu().numpy()
     return picture.astype(np.float64)

@@ -1,14 +1,13 @@
 """Scores by file and system, and what is made of them: means with intervals, tables, the CSV file."""
 
 import csv
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ornstein.analysis.statistics import Interval, interval
+from ornstein.analysis.statistics import Interval, finite_gains, interval
 from ornstein.files import atomic_path
 
 VERSION = 2
@@ -107,8 +106,7 @@ def gains(results: Sequence[Result], system: str, metric: str = "pesq") -> dict[
     """What `system` adds to the noisy input by file index; files where one of the two has no score are left out."""
     noisy = {r.index: r.scores[metric] for r in results if r.system == NOISY}
     own = {r.index: r.scores[metric] for r in results if r.system == system}
-    found = {index: own[index] - noisy[index] for index in sorted(own) if index in noisy}
-    return {index: gain for index, gain in found.items() if math.isfinite(gain)}
+    return finite_gains(own, noisy)
 
 
 Table = tuple[list[str], list[list[str]]]

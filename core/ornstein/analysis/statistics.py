@@ -1,7 +1,7 @@
 """Means over the files of a test set with confidence intervals, and comparisons file by file."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -68,3 +68,18 @@ def paired(first: Sequence[float], second: Sequence[float], level: float = 0.95)
         return Difference(mean, mean, mean)
     found = bootstrap((differences,), np.mean, confidence_level=level, rng=np.random.default_rng(0))
     return Difference(mean, float(found.confidence_interval.low), float(found.confidence_interval.high))
+
+
+def finite_gains(values: Mapping[int, float], start: Mapping[int, float]) -> dict[int, float]:
+    """`values` - `start` by file index; files where one of the two is missing or not finite are left out."""
+    found = {index: values[index] - start[index] for index in sorted(values) if index in start}
+    return {index: gain for index, gain in found.items() if math.isfinite(gain)}
+
+
+def extremes(gains: Mapping[int, float]) -> dict[int, str]:
+    """The files of the smallest, the middle and the largest gain by index, as "worst", "median" and "best"."""
+    order = sorted(gains, key=lambda index: gains[index])
+    found: dict[int, str] = {}
+    for place, word in ((0, "worst"), (len(order) // 2, "median"), (len(order) - 1, "best")) if order else ():
+        found.setdefault(order[place], word)
+    return found
