@@ -59,13 +59,15 @@ def score(
     truth: Picture,
     restored: Picture,
     protocol: Protocol = "default",
-    mask: Picture | None = None,
+    mask: "Picture | None" = None,
     lpips: "Lpips | None" = None,
 ) -> Scores:
     """The metrics of one picture as `protocol` takes them; NaN where one is not defined.
 
     Args:
-        truth, restored: (3, H, W) in [0, 1]. For "rddm-256" the truth is brought to the size of `restored`.
+        truth: (3, H, W) in [0, 1]; for "rddm-256" it is brought to the size of `restored`.
+        restored: (3, H, W) in [0, 1].
+        protocol: whose conventions.
         mask: (H, W) or (1, H, W), shadow wherever it is not 0; for "istd" and "istd-256".
         lpips: network for LPIPS; left out without it.
 

@@ -28,7 +28,8 @@ def psnr_rgb(truth: Picture, restored: Picture, border: int = 0) -> float:
     """PSNR in dB over all values of the three channels, peak 1; infinite for equal pictures.
 
     Args:
-        truth, restored: (3, H, W).
+        truth: (3, H, W).
+        restored: of the same shape.
         border: pixels left out at each edge.
     """
     return psnr(*_pair(truth, restored, border), peak=1.0)

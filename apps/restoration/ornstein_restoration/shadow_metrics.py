@@ -89,7 +89,8 @@ def istd(
     """PSNR, SSIM and errors in L*a*b* of the ISTD protocol, by region.
 
     Args:
-        truth, restored: (3, H, W), rounded to 8 bits here, as the protocol reads files.
+        truth: (3, H, W), rounded to 8 bits here, as the protocol reads files.
+        restored: of the same shape, rounded likewise.
         mask: (H, W) or (1, H, W) in [0, 1]; shadow wherever it is not 0 after the resize.
         size: height and width that all are brought to by `imresize`; None keeps the size.
 
