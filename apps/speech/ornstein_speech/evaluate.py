@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from ornstein.errors import UserError
 from ornstein.files import check_target
+from ornstein.journal import FOLDER, Journal
 from ornstein.report import text_table, write_json
+from ornstein.shards import Shard, shard
 from ornstein_speech.enhance import PrecisionName
-from ornstein_speech.journal import FOLDER, Journal
-from ornstein_speech.results import NOISY, VERSION, condition_tables, main_table, summarize, write_csv
+from ornstein_speech.results import NOISY, VERSION, Result, condition_tables, main_table, summarize, write_csv
 from ornstein_speech.scoring import Method, Work
-from ornstein_speech.shards import Shard, shard
 from ornstein_speech.solvers import SamplerName
 from ornstein_speech.systems import System, combine, digest, load
 
@@ -124,7 +124,7 @@ def evaluate(
         "dnsmos": with_dnsmos,
         "examples": examples,
     }
-    journal = Journal(output, settings, own)
+    journal = Journal(Result, output, settings, own)
     work = Work(enhancers, methods, rate, seed, with_dnsmos, journal, sounds=examples > 0)
     try:
         work.run(items, range(own.rank, total, own.count), workers, quiet)

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from ornstein.analysis.statistics import extremes
+from ornstein.journal import Journal
 from ornstein.report import Page, gain_png
-from ornstein_speech.journal import Journal, read_sound
-from ornstein_speech.report import Clip, players
+from ornstein_speech.report import Clip, players, read_sound
 from ornstein_speech.results import NOISY, Result, caption, condition_tables, gains, main_table
 
 
@@ -19,7 +19,7 @@ def write_report(
     notes: Sequence[str],
     results: Sequence[Result],
     items: Any,
-    journal: Journal,
+    journal: Journal[Result],
     examples: int,
 ) -> None:
     """Write the page; the estimates come from `journal`, the recordings from `items`."""
@@ -61,13 +61,18 @@ def _listened(results: Sequence[Result], system: str, examples: int) -> dict[int
 
 
 def _clips(
-    item: Mapping[str, Any], index: int, systems: Sequence[str], results: Sequence[Result], journal: Journal, rate: int
+    item: Mapping[str, Any],
+    index: int,
+    systems: Sequence[str],
+    results: Sequence[Result],
+    journal: Journal[Result],
+    rate: int,
 ) -> list[Clip]:
     own = {result.system: result for result in results if result.index == index}
     clips = [Clip("clean", item["clean"][0].numpy(), rate)]
     for system in systems:
         number = list(dict.fromkeys(result.system for result in results)).index(system)
-        path = journal.sound(index, number)
+        path = journal.estimate(index, number, ".flac")
         if system == NOISY:
             sound = item["noisy"][0].numpy()
         else:

@@ -1,8 +1,9 @@
-"""Sounds on the page of a report: players with spectrograms."""
+"""Sounds on the page of a report: players with spectrograms, and what waits on disk to be shown."""
 
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -65,3 +66,18 @@ def _flac(clip: Clip, loudest: float) -> bytes:
     samples = np.asarray(clip.samples) / max(loudest, 1.0)
     soundfile.write(buffer, samples, clip.rate, format="FLAC", subtype="PCM_16")
     return buffer.getvalue()
+
+
+def write_sound(path: Path, samples: npt.NDArray[np.floating], rate: int) -> None:
+    """Store samples, divided by their peak where it exceeds 1, as 16 bit FLAC."""
+    from ornstein_speech import audio
+
+    peak = float(np.abs(samples).max(initial=0.0))
+    audio.write(path, samples[None] / max(1.0, peak), rate, overwrite=True)
+
+
+def read_sound(path: Path, peak: float) -> npt.NDArray[np.floating] | None:
+    """What `write_sound` stored of a signal with that peak, None if there is nothing."""
+    from ornstein_speech import audio
+
+    return audio.read(path)[0][0] * max(1.0, peak) if path.exists() else None

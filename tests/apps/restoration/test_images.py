@@ -2,6 +2,8 @@
 
 import contextlib
 import io
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -299,3 +301,13 @@ def test_find(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     assert images.find(tmp_path) == [tmp_path / "a" / "z.jpg", tmp_path / "b.PNG"]
     assert images.find(tmp_path / "b.PNG") == [tmp_path / "b.PNG"]
+
+
+def test_reading_a_picture_loads_no_torch(tmp_path: Path) -> None:
+    images.write(tmp_path / "a.png", smooth(4, 4), depth=16)
+    code = (
+        "import sys; from ornstein_restoration import images\n"
+        f"images.write({str(tmp_path / 'b.tif')!r}, images.read({str(tmp_path / 'a.png')!r}).pixels)\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

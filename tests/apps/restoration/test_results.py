@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ornstein.journal import Journal
 from ornstein.report import plain, text_table
 from ornstein_restoration.evaluation_report import TRUTH, before_and_after, worst_crop, write_report
 from ornstein_restoration.results import (
@@ -85,6 +86,15 @@ def test_csv(tmp_path: Path) -> None:
     assert rows[5]["psnr_rgb"] == "inf"
     assert rows[5]["lpips_alex"] == "nan"
     assert (rows[1]["pixels_mae_shadow"], rows[1]["seconds"]) == ("10", "1.0000")
+
+
+def test_a_journal_keeps_results(tmp_path: Path) -> None:
+    journal = Journal(Result, tmp_path, {"seed": 0})
+    for result in results()[2:]:
+        journal.add(result)
+    again = Journal(Result, tmp_path, {"seed": 0})
+    assert again.results[2, "net"].scores["psnr_rgb"] == math.inf
+    assert again.results[1, "net"] == results()[3]
 
 
 def test_the_crop_is_where_the_error_is() -> None:

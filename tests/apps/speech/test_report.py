@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 
 from ornstein.report import Page
-from ornstein_speech.report import Clip, players
+from ornstein_speech.report import Clip, players, read_sound, write_sound
 
 
 def test_page_takes_any_clip(tmp_path: Path) -> None:
@@ -14,3 +14,13 @@ def test_page_takes_any_clip(tmp_path: Path) -> None:
     assert "<script>" not in text
     assert text.count("<audio") == 2
     assert 'alt="spectrogram of loud"' in text
+
+
+def test_sounds_keep_their_level(tmp_path: Path) -> None:
+    for peak in (0.5, 3.0):
+        samples = peak * np.sin(np.arange(1000) / 10).astype(np.float32)
+        write_sound(tmp_path / "a.flac", samples, 16000)
+        found = read_sound(tmp_path / "a.flac", float(np.abs(samples).max()))
+        assert found is not None
+        assert np.abs(found - samples).max() < peak * 1e-4
+    assert read_sound(tmp_path / "b.flac", 1.0) is None
