@@ -142,8 +142,8 @@ def write(
     Args:
         path: where to.
         pixels: of any size; the opacity of `like` is brought to it.
-        like: depth, grey, opacity, profile and EXIF; an RGB picture with 8 bits by default. A TIFF with 16 bit colours
-            keeps the texts of EXIF only.
+        like: depth, grey (the mean of the channels), opacity, profile and EXIF; default: an RGB picture with 8 bits. A
+            TIFF with 16 bits keeps the texts of EXIF only.
         overwrite: replace an existing file.
         depth: 8 or 16 bits; default: that of `like`.
         quality: of JPEG (4:4:4) and WebP.
@@ -232,6 +232,11 @@ def _sixteen_bits(path: Path, picture: "PIL.Image") -> npt.NDArray[np.uint16] | 
             values = np.asarray(page.asarray(), dtype=np.uint16)
             if values.ndim == 3 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
                 values = np.moveaxis(values, 0, -1)
+            if values.ndim == 3 and values.shape[2] > 4:
+                raise UserError(f"{path} holds {values.shape[2]} channels; convert it to RGB")
+            if values.ndim == 3 and tifffile.EXTRASAMPLE.ASSOCALPHA in page.extrasamples:
+                opacity = np.maximum(values[..., 3:], 1) / 65535  # the file holds colour times opacity
+                values[..., :3] = np.rint((values[..., :3] / opacity).clip(0, 65535))
         return 65535 - values if colours == "MINISWHITE" else values
     return None
 

@@ -6,7 +6,6 @@ and then average over the whole picture: the PSNR comes out too high by 10 log10
 """
 
 import math
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -31,18 +30,6 @@ class RegionError(NamedTuple):
     def mean(self) -> float:
         """The "MAE" (in some tables "RMSE") of one picture; NaN for an empty region."""
         return self.total / self.pixels if self.pixels else math.nan
-
-
-def mean_per_image(errors: Iterable[RegionError]) -> float:
-    """The mean "PI": of the pictures' means; pictures without the region are left out."""
-    means = [error.mean for error in errors if error.pixels]
-    return sum(means) / len(means) if means else math.nan
-
-
-def mean_per_pixel(errors: Iterable[RegionError]) -> float:
-    """The mean "PP": over the pixels of all pictures together."""
-    errors = list(errors)
-    return RegionError(sum(error.total for error in errors), sum(error.pixels for error in errors)).mean
 
 
 def lab_errors(truth: Picture, restored: Picture, mask: Picture, white: White = "D50") -> dict[str, RegionError]:

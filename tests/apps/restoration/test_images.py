@@ -87,6 +87,17 @@ def test_white_may_be_zero_and_planes_apart(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.rint(images.read(tmp_path / "planes.tif").pixels * 65535), planes)
 
 
+def test_colours_may_be_multiplied_by_opacity(tmp_path: Path) -> None:
+    colours, opacity = values(4, 5, 3, dtype="uint16"), np.full((4, 5, 1), 32768, np.uint16)
+    stored = np.concatenate([(colours / 65535 * opacity).round().astype(np.uint16), opacity], axis=2)
+    options = {"photometric": "rgb", "planarconfig": "contig"}
+    tifffile.imwrite(tmp_path / "a.tif", stored, extrasamples=["assocalpha"], **options)
+    found = images.read(tmp_path / "a.tif")
+    np.testing.assert_allclose(found.pixels, colours.transpose(2, 0, 1) / 65535, atol=2e-5)
+    assert found.alpha is not None
+    np.testing.assert_allclose(found.alpha, 32768 / 65535)
+
+
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".webp"])
 def test_opacity_is_kept_aside_and_follows_the_size(tmp_path: Path, suffix: str) -> None:
     stored = values(8, 6, 4)
@@ -226,6 +237,7 @@ def test_what_cannot_be_written_is_told(tmp_path: Path) -> None:
     np.testing.assert_allclose(images.read(tmp_path / "a.png").pixels, 1 - pixels, atol=0.002)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of Pillow, about what it finds in them
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp", ".bmp"])
 @pytest.mark.parametrize("depth", [8, 16])
 def test_truncated_files_are_told(tmp_path: Path, suffix: str, depth: int) -> None:
@@ -240,6 +252,7 @@ def test_truncated_files_are_told(tmp_path: Path, suffix: str, depth: int) -> No
             images.read(tmp_path / f"b{suffix}")
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of Pillow, about what it finds in them
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_damaged_files_never_end_in_a_traceback(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
