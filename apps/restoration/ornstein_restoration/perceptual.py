@@ -129,6 +129,6 @@ def vif_pixel(truth: Picture, restored: Picture) -> float:
 
 
 def _batches(truth: Picture, restored: Picture) -> tuple[Tensor, Tensor]:
-    """In float32: convolutions in float64 take ten times as long, and change the sixth digit."""
+    """As batches of one, in float32: convolutions in float64 are slow."""
     x, xh = (torch.from_numpy(image).float().clamp(0, 1)[None] for image in pair(truth, restored))
     return x, xh
