@@ -5,7 +5,6 @@ that has 8 bits; imagecodecs and tifffile do the pictures with 16 bits, which Pi
 colours. Nothing here imports torch.
 """
 
-import io
 import struct
 import warnings
 import zlib
@@ -19,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ornstein.errors import UserError
-from ornstein.files import atomic_path
+from ornstein_restoration.codecs import eight_bits, from_cmyk, save, sixteen_bits
+from ornstein_restoration.exif import ORIENTATION, for_size, kept
 
 if TYPE_CHECKING:
     from PIL import Image as PIL
@@ -40,9 +40,6 @@ FORMATS = {
 
 _NAMES = {"WEBP": "WebP"}
 _LONGEST_SIDE = {"JPEG": 65500, "WEBP": 16383}
-_ORIENTATION, _EXIF_IFD, _GPS_IFD, _WIDTH, _HEIGHT = 0x0112, 0x8769, 0x8825, 0xA002, 0xA003
-_TEXT_TAGS = (270, 271, 272, 305, 306, 315, 33432)  # description, make, model, software, date, artist, copyright
-_PHOTO_TAGS = (*_TEXT_TAGS, _ORIENTATION, _EXIF_IFD, _GPS_IFD)  # of a TIFF file; the other tags describe its layout
 
 
 @dataclass(frozen=True)
@@ -103,7 +100,7 @@ def size(path: str | Path) -> tuple[int, int]:
     """
     with _opened(Path(path)) as picture:
         width, height = picture.size
-        turned = picture.format != "TIFF" and picture.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+        turned = picture.format != "TIFF" and picture.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
         return (width, height) if turned else (height, width)
 
 
@@ -117,16 +114,16 @@ def read(path: str | Path) -> Image:
     path = Path(path)
     with _opened(path) as picture:
         icc, exif = picture.info.get("icc_profile") or None, picture.getexif()
-        orientation = exif.get(_ORIENTATION, 1)
-        values: npt.NDArray[Any] | None = _sixteen_bits(path, picture)
+        orientation = exif.get(ORIENTATION, 1)
+        form = picture.format
+        values: npt.NDArray[Any] | None = sixteen_bits(path, picture)
         if values is None:
             if picture.mode == "CMYK":
-                picture, icc = _from_cmyk(path, picture, icc), None
-            if picture.format == "TIFF":
-                orientation = 1  # Pillow turns these by itself
-            values = _eight_bits(path, picture)
-        image = _image(_upright(values, orientation))
-        return replace(image, icc=icc, exif=_kept(exif, picture.format))
+                picture, icc = from_cmyk(path, picture, icc), None
+            values = eight_bits(path, picture)
+            if form == "TIFF":
+                orientation = 1  # Pillow turned it while loading
+        return replace(_image(_upright(values, orientation)), icc=icc, exif=kept(exif, form))
 
 
 def write(
@@ -165,8 +162,8 @@ def write(
         layers.append(_resized(like.alpha, values.shape[1:])[None])
     top = 2**depth - 1
     integers = np.rint(np.concatenate(layers).clip(0, 1) * top).astype(np.uint8 if depth == 8 else np.uint16)
-    exif = None if like.exif is None else _exif(like.exif, values.shape[1:])
-    _save(path, np.moveaxis(integers, 0, -1), form, like.icc, exif, overwrite, quality)
+    exif = None if like.exif is None else for_size(like.exif, values.shape[1:])
+    save(path, np.moveaxis(integers, 0, -1), form, like.icc, exif, overwrite, quality)
 
 
 @contextmanager
@@ -180,10 +177,11 @@ def _opened(path: Path) -> "Iterator[PIL.Image]":
     if not path.exists():
         raise UserError(f"there is no file {path}; check the name")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", PIL.DecompressionBombWarning)  # half as many pixels as the error below
-            opened = PIL.open(path, formats=tuple(dict.fromkeys(FORMATS.values())))
-        with opened as picture:
+        # By a file, not by its name: Pillow maps the file of a name into memory, and then turns grey TIFF wrongly.
+        with path.open("rb") as file:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", PIL.DecompressionBombWarning)  # half as many pixels as the error below
+                picture = PIL.open(file, formats=tuple(dict.fromkeys(FORMATS.values())))
             frames = getattr(picture, "n_frames", 1)
             if frames > 1 and picture.format != "MPO":  # the further pictures of a camera's MPO are previews
                 raise UserError(f"{path} holds {frames} frames or pages; give a file with one picture")
@@ -210,66 +208,6 @@ def _opened(path: Path) -> "Iterator[PIL.Image]":
         raise UserError(f"{path} is damaged or cannot be read ({reason}); export or copy it again") from None
 
 
-def _sixteen_bits(path: Path, picture: "PIL.Image") -> npt.NDArray[np.uint16] | None:
-    """Values (H, W[, channels]) of a picture with 16 bits, None if it has 8."""
-    import imagecodecs
-    import tifffile
-
-    if picture.format == "PNG":
-        data = path.read_bytes()
-        if data[24] != 16:  # the bit depth, in the header that opens every PNG
-            return None
-        picture.load()  # checks what follows: imagecodecs takes a file without its end
-        return np.asarray(imagecodecs.png_decode(data), dtype=np.uint16)
-    if picture.format == "TIFF":
-        with tifffile.TiffFile(path) as file:
-            page = file.pages.first
-            if page.dtype == np.uint8 or page.bitspersample == 1:
-                return None
-            colours = tifffile.PHOTOMETRIC(page.photometric).name
-            if page.dtype != np.uint16 or colours not in ("MINISBLACK", "MINISWHITE", "RGB"):
-                raise UserError(f"{path} holds {colours} in {page.dtype}; convert it to RGB or grey with 8 or 16 bits")
-            values = np.asarray(page.asarray(), dtype=np.uint16)
-            if values.ndim == 3 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
-                values = np.moveaxis(values, 0, -1)
-            if values.ndim == 3 and values.shape[2] > 4:
-                raise UserError(f"{path} holds {values.shape[2]} channels; convert it to RGB")
-            if values.ndim == 3 and tifffile.EXTRASAMPLE.ASSOCALPHA in page.extrasamples:
-                opacity = np.maximum(values[..., 3:], 1) / 65535  # the file holds colour times opacity
-                values[..., :3] = np.rint((values[..., :3] / opacity).clip(0, 65535))
-        return 65535 - values if colours == "MINISWHITE" else values
-    return None
-
-
-def _eight_bits(path: Path, picture: "PIL.Image") -> npt.NDArray[np.uint8]:
-    """Values (H, W[, channels]) of any other picture: grey, grey and opacity, RGB or RGBA."""
-    mode, transparent = picture.mode, "transparency" in picture.info
-    if mode in ("1", "L"):
-        target = "LA" if transparent else "L"
-    elif mode in ("LA", "La"):
-        target = "LA"
-    elif mode in ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr"):
-        target = "RGBA" if transparent or mode in ("PA", "RGBA", "RGBa") else "RGB"
-    else:
-        raise UserError(f"{path} has the colour mode {mode}; convert it to RGB or grey with 8 or 16 bits")
-    return np.asarray(picture if mode == target else picture.convert(target))
-
-
-def _from_cmyk(path: Path, picture: "PIL.Image", icc: bytes | None) -> "PIL.Image":
-    """sRGB of a CMYK picture, by its profile, or by subtraction if it has none."""
-    from PIL import ImageCms
-
-    if icc is None:
-        return picture.convert("RGB")
-    try:
-        profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-        found = ImageCms.profileToProfile(picture, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    except ImageCms.PyCMSError as error:
-        raise UserError(f"{path} has a colour profile that does not fit ({error}); convert it to sRGB") from None
-    assert found is not None  # None only for a conversion in place
-    return found
-
-
 def _upright(values: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
     """`values` (H, W[, channels]) turned as the EXIF orientation 1 to 8 tells."""
     if orientation in (5, 6, 7, 8):
@@ -289,32 +227,6 @@ def _image(values: npt.NDArray[Any]) -> Image:
     pixels = np.ascontiguousarray(np.broadcast_to(layers[:colours], (3, *layers.shape[1:])))
     alpha = np.ascontiguousarray(layers[colours]) if len(layers) > colours else None
     return Image(pixels, depth, grey, alpha)
-
-
-def _kept(exif: "PIL.Exif", form: str | None) -> bytes | None:
-    """EXIF data without what described the file: its orientation, and the layout of a TIFF."""
-    if form == "TIFF":
-        exif.get_ifd(_EXIF_IFD)  # read before the tag that leads to it may be removed
-        for tag in set(exif) - set(_PHOTO_TAGS):
-            del exif[tag]
-    if set(exif) <= {_ORIENTATION}:
-        return None
-    if _ORIENTATION in exif:
-        exif[_ORIENTATION] = 1
-    return exif.tobytes()
-
-
-def _exif(data: bytes, size: tuple[int, ...]) -> "PIL.Exif":
-    """EXIF data for a picture of another size."""
-    from PIL import Image as PIL
-
-    exif = PIL.Exif()
-    exif.load(data)
-    details = exif.get_ifd(_EXIF_IFD)
-    for tag, side in ((_HEIGHT, size[0]), (_WIDTH, size[1])):
-        if tag in details:
-            details[tag] = side
-    return exif
 
 
 def _form(path: Path, size: tuple[int, ...], like: Image, depth: int) -> str:
@@ -345,67 +257,3 @@ def _resized(alpha: Array, size: tuple[int, ...]) -> Array:
     if alpha.shape == tuple(size):
         return alpha
     return np.asarray(PIL.fromarray(alpha).resize((size[1], size[0]), PIL.Resampling.BICUBIC), dtype=np.float32)
-
-
-def _save(
-    path: Path,
-    values: npt.NDArray[Any],
-    form: str,
-    icc: bytes | None,
-    exif: "PIL.Exif | None",
-    overwrite: bool,
-    quality: int,
-) -> None:
-    """Write integers (H, W, channels)."""
-    import imagecodecs
-    import tifffile
-    from PIL import Image as PIL
-
-    values = values[..., 0] if values.shape[-1] == 1 else values
-    with atomic_path(path, overwrite=overwrite) as temporary:
-        if values.dtype == np.uint16 and form == "PNG":
-            data = bytes(imagecodecs.png_encode(np.ascontiguousarray(values)))
-            temporary.write_bytes(_with_chunks(data, icc, exif))
-        elif values.dtype == np.uint16:
-            texts = [(tag, "s", 0, str(exif[tag]), True) for tag in _TEXT_TAGS if exif is not None and tag in exif]
-            channels = 1 if values.ndim == 2 else values.shape[2]
-            tifffile.imwrite(
-                temporary,
-                values,
-                photometric="rgb" if channels > 2 else "minisblack",
-                planarconfig=None if channels == 1 else "contig",
-                extrasamples=["unassalpha"] if channels == 4 else None,
-                compression="zlib",
-                predictor=True,
-                iccprofile=icc,
-                extratags=texts,
-                metadata=None,
-                software=False,
-            )
-        else:
-            by_format: dict[str, dict[str, Any]] = {
-                "JPEG": {"quality": quality, "subsampling": 0},
-                "WEBP": {"quality": quality, "exact": True},
-                "TIFF": {"compression": None if _has_parts(exif) else "tiff_adobe_deflate"},
-            }
-            options = by_format.get(form, {}) | ({} if exif is None else {"exif": exif})
-            PIL.fromarray(values).save(temporary, form, icc_profile=icc, **options)
-
-
-def _has_parts(exif: "PIL.Exif | None") -> bool:
-    """Whether there is a directory in the directory, which Pillow writes into uncompressed TIFF files only."""
-    return exif is not None and (_EXIF_IFD in exif or _GPS_IFD in exif)
-
-
-def _with_chunks(data: bytes, icc: bytes | None, exif: "PIL.Exif | None") -> bytes:
-    """A PNG file with a colour profile (iCCP) and EXIF (eXIf) after its header, which takes the first 33 bytes."""
-    chunks = b""
-    if icc is not None:
-        chunks += _chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(icc))
-    if exif is not None:
-        chunks += _chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))
-    return data[:33] + chunks + data[33:]
-
-
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -22,6 +22,17 @@ from ornstein_restoration import images
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
+TURNS = {
+    2: PIL.Transpose.FLIP_LEFT_RIGHT,
+    3: PIL.Transpose.ROTATE_180,
+    4: PIL.Transpose.FLIP_TOP_BOTTOM,
+    5: PIL.Transpose.TRANSPOSE,
+    6: PIL.Transpose.ROTATE_270,
+    7: PIL.Transpose.TRANSVERSE,
+    8: PIL.Transpose.ROTATE_90,
+}
+"""How a picture becomes upright, by its EXIF orientation."""
+
 
 def values(*shape: int, dtype: str = "uint8", seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True)
@@ -131,6 +142,16 @@ def test_cmyk_becomes_srgb(tmp_path: Path) -> None:
     found = images.read(tmp_path / "red.jpg")
     assert found.icc is None
     np.testing.assert_allclose(found.pixels[:, 0, 0], [1, 0, 0], atol=0.02)
+    turned = PIL.Exif()
+    turned[0x0112], turned[0x010F] = 6, "maker"
+    stripes = np.zeros((2, 6, 4), np.uint8)
+    stripes[1, :, 3] = 255
+    PIL.fromarray(stripes, "CMYK").save(tmp_path / "turned.tif", exif=turned)
+    upright = images.read(tmp_path / "turned.tif")
+    assert upright.size == (6, 2)
+    np.testing.assert_allclose(upright.pixels[1], [[0, 1]] * 6, atol=0.02)
+    images.write(tmp_path / "rgb.tif", upright.pixels, upright)
+    assert images.read(tmp_path / "rgb.tif").size == (6, 2)
     PIL.new("CMYK", (4, 3), (0, 255, 255, 0)).save(tmp_path / "profile.jpg", icc_profile=SRGB)  # of another mode
     with pytest.raises(UserError, match="profile that does not fit"):
         images.read(tmp_path / "profile.jpg")
@@ -138,18 +159,22 @@ def test_cmyk_becomes_srgb(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
-def test_orientation_is_applied_and_reset(tmp_path: Path, orientation: int, suffix: str) -> None:
-    from PIL import ImageOps
-
+@pytest.mark.parametrize("grey", [False, True])
+def test_orientation_is_applied_and_reset(tmp_path: Path, orientation: int, suffix: str, grey: bool) -> None:
     stored = (smooth(24, 40) * 255).astype(np.uint8).transpose(1, 2, 0)
+    stored = stored[..., 2] if grey else stored
     exif = PIL.Exif()
     exif[0x0112] = orientation
     exif[0x010F] = "maker"
     PIL.fromarray(stored).save(tmp_path / f"a{suffix}", exif=exif)
     found = images.read(tmp_path / f"a{suffix}")
-    with PIL.open(tmp_path / f"a{suffix}") as picture:
-        upright = np.asarray(ImageOps.exif_transpose(picture))
-    np.testing.assert_array_equal(np.rint(found.pixels * 255), upright.transpose(2, 0, 1))
+    method = TURNS.get(orientation)
+    upright = PIL.fromarray(stored)
+    if suffix == ".jpg":
+        with PIL.open(tmp_path / "a.jpg") as picture:
+            upright = PIL.fromarray(np.asarray(picture))
+    upright = upright if method is None else upright.transpose(method)
+    np.testing.assert_array_equal(np.rint(found.pixels * 255), np.asarray(upright.convert("RGB")).transpose(2, 0, 1))
     assert images.size(tmp_path / f"a{suffix}") == found.size
     images.write(tmp_path / f"b{suffix}", found.pixels, found)
     with PIL.open(tmp_path / f"b{suffix}") as picture:
