@@ -26,13 +26,14 @@ from typing import Any, get_args
 
 import torch
 
+from ornstein.analysis.statistics import Difference, paired
 from ornstein.errors import UserError
 from ornstein.files import atomic_path
+from ornstein.report import plain
 from ornstein_speech.enhance import SHIPPED, Enhancer, PrecisionName
 from ornstein_speech.evaluate import evaluate
 from ornstein_speech.hardware import machine
-from ornstein_speech.metrics import PAIRED, Difference, paired
-from ornstein_speech.results import plain
+from ornstein_speech.metrics import PAIRED
 from ornstein_speech.systems import System, digest
 
 ROOT = Path(__file__).parents[1]

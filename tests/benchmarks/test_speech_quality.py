@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from benchmarks import speech_quality as quality
 
+from ornstein.analysis.statistics import interval
 from ornstein.errors import UserError
-from ornstein_speech.metrics import interval
 
 
 def row(sampler: str, steps: int, calls: int, shift: float, machine: str = "A", spread: float = 0.1) -> dict[str, Any]:

@@ -39,11 +39,13 @@ def demo(
     Raises:
         UserError: the recordings are not found, or the page cannot be written.
     """
+    from ornstein.analysis.statistics import interval
+    from ornstein.report import Page, text_table
     from ornstein_speech.enhance import Enhancer
     from ornstein_speech.evaluate import held_out
     from ornstein_speech.hardware import machine
-    from ornstein_speech.metrics import NAMES, interval, score
-    from ornstein_speech.report import Clip, Page, text_table
+    from ornstein_speech.metrics import NAMES, score
+    from ornstein_speech.report import Clip, players
     from ornstein_speech.results import caption
     from ornstein_speech.scoring import timed
 
@@ -83,7 +85,7 @@ def demo(
     page.text(note)
     for name, sounds in clips:
         page.heading(name)
-        page.clips(sounds)
+        page.figures(players(sounds))
     page.write(target, overwrite)
     return target
 

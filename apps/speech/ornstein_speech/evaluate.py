@@ -1,6 +1,5 @@
 """Scores of checkpoints, and of classical baselines, on noisy recordings whose clean versions are known."""
 
-import json
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -8,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ornstein.errors import UserError
-from ornstein.files import atomic_path, check_target
+from ornstein.files import check_target
+from ornstein.journal import FOLDER, Journal
+from ornstein.report import text_table, write_json
+from ornstein.shards import Shard, shard
 from ornstein_speech.enhance import PrecisionName
-from ornstein_speech.journal import FOLDER, Journal
-from ornstein_speech.results import NOISY, VERSION, condition_tables, main_table, plain, summarize, write_csv
+from ornstein_speech.results import NOISY, VERSION, Result, condition_tables, main_table, summarize, write_csv
 from ornstein_speech.scoring import Method, Work
-from ornstein_speech.shards import Shard, shard
 from ornstein_speech.solvers import SamplerName
 from ornstein_speech.systems import System, combine, digest, load
 
@@ -124,7 +124,7 @@ def evaluate(
         "dnsmos": with_dnsmos,
         "examples": examples,
     }
-    journal = Journal(output, settings, own)
+    journal = Journal(Result, output, settings, own)
     work = Work(enhancers, methods, rate, seed, with_dnsmos, journal, sounds=examples > 0)
     try:
         work.run(items, range(own.rank, total, own.count), workers, quiet)
@@ -159,8 +159,7 @@ def evaluate(
         from ornstein_speech.evaluation_report import write_report
 
         write_csv(output / "scores.csv", results, list(results[0].scores), overwrite=True)
-        with atomic_path(output / "summary.json", overwrite=True) as temporary:
-            temporary.write_text(json.dumps(plain(summary), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(output / "summary.json", summary, overwrite=True)
         write_report(output / "report.html", summary, names, missing, notes, results, items, journal, examples)
         journal.remove()
         if not quiet:
@@ -276,8 +275,6 @@ def _notes(summary: Mapping[str, Any], names: Mapping[str, str], missing: Sequen
 
 
 def _print(summary: Mapping[str, Any], names: Mapping[str, str], missing: Sequence[str], notes: Sequence[str]) -> None:
-    from ornstein_speech.report import text_table
-
     print(text_table(*main_table(summary, names, missing)), *notes, sep="\n")
     for title, table in condition_tables(summary, names):
         print(f"\n{title}", text_table(*table), sep="\n")

@@ -1,12 +1,13 @@
 """The page of an evaluation: tables, plots of the gain, and recordings to listen to."""
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ornstein_speech.journal import Journal, read_sound
-from ornstein_speech.report import Clip, Page
+from ornstein.analysis.statistics import extremes
+from ornstein.journal import Journal
+from ornstein.report import Page, gain_png
+from ornstein_speech.report import Clip, players, read_sound
 from ornstein_speech.results import NOISY, Result, caption, condition_tables, gains, main_table
 
 
@@ -18,7 +19,7 @@ def write_report(
     notes: Sequence[str],
     results: Sequence[Result],
     items: Any,
-    journal: Journal,
+    journal: Journal[Result],
     examples: int,
 ) -> None:
     """Write the page; the estimates come from `journal`, the recordings from `items`."""
@@ -31,7 +32,9 @@ def write_report(
     others = [system for system in systems if system != NOISY]
     if any(gains(results, system) for system in others):
         page.heading("Gain in PESQ")
-        page.image("gain in PESQ by system, and by PESQ of the noisy input", gain_png(results, others))
+        noisy = {result.index: result.scores["pesq"] for result in results if result.system == NOISY}
+        picture = gain_png({system: gains(results, system) for system in others}, noisy, "PESQ", "the noisy input")
+        page.image("gain in PESQ by system, and by PESQ of the noisy input", picture)
     for title, table in condition_tables(summary, names):
         page.heading(title)
         page.table(*table)
@@ -41,7 +44,7 @@ def write_report(
     for index, why in _listened(results, main, examples).items():
         item = items[index]
         page.heading(f"{item['name']}{why}")
-        page.clips(_clips(item, index, systems, results, journal, summary["rate"]))
+        page.figures(players(_clips(item, index, systems, results, journal, summary["rate"])))
     page.write(path, overwrite=True)
 
 
@@ -50,22 +53,26 @@ def _listened(results: Sequence[Result], system: str, examples: int) -> dict[int
     if examples == 0:
         return {}
     gained = gains(results, system)
-    order = sorted(gained, key=lambda index: gained[index])
-    found: dict[int, str] = {}
-    for place, word in ((0, "worst"), (len(order) // 2, "median"), (len(order) - 1, "best")) if order else ():
-        found.setdefault(order[place], f": {word} PESQ gain of {system} ({gained[order[place]]:+.2f})")
+    found = {
+        index: f": {word} PESQ gain of {system} ({gained[index]:+.2f})" for index, word in extremes(gained).items()
+    }
     first = list(dict.fromkeys(result.index for result in results))[:examples]
     return found | {index: "" for index in first if index not in found}
 
 
 def _clips(
-    item: Mapping[str, Any], index: int, systems: Sequence[str], results: Sequence[Result], journal: Journal, rate: int
+    item: Mapping[str, Any],
+    index: int,
+    systems: Sequence[str],
+    results: Sequence[Result],
+    journal: Journal[Result],
+    rate: int,
 ) -> list[Clip]:
     own = {result.system: result for result in results if result.index == index}
     clips = [Clip("clean", item["clean"][0].numpy(), rate)]
     for system in systems:
         number = list(dict.fromkeys(result.system for result in results)).index(system)
-        path = journal.sound(index, number)
+        path = journal.estimate(index, number, ".flac")
         if system == NOISY:
             sound = item["noisy"][0].numpy()
         else:
@@ -73,33 +80,3 @@ def _clips(
         if sound is not None:
             clips.append(Clip(system, sound, rate, caption(own[system].scores)))
     return clips
-
-
-def gain_png(results: Sequence[Result], systems: Sequence[str]) -> bytes:
-    """PNG of the gain in PESQ over the noisy input: a box per system, and every file against its input."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    found = {system: gains(results, system) for system in systems}
-    found = {system: gained for system, gained in found.items() if gained}
-    noisy = {result.index: result.scores["pesq"] for result in results if result.system == NOISY}
-    height = max(3.2, 1.2 + 0.28 * len(found))
-    figure = Figure(figsize=(11, height), dpi=90, layout="constrained")
-    FigureCanvasAgg(figure)
-    boxes, scatter = figure.subplots(1, 2)
-    boxes.boxplot([list(gained.values()) for gained in found.values()], orientation="horizontal", widths=0.6)
-    boxes.set_yticks(range(1, len(found) + 1), list(found))
-    boxes.invert_yaxis()
-    boxes.set_xlabel("gain in PESQ")
-    for system, gained in found.items():
-        scatter.scatter([noisy[index] for index in gained], list(gained.values()), s=12, alpha=0.7, label=system)
-    scatter.set_xlabel("PESQ of the noisy input")
-    scatter.set_ylabel("gain in PESQ")
-    if len(found) <= 8:
-        scatter.legend(fontsize="small")
-    for axes, line in ((boxes, boxes.axvline), (scatter, scatter.axhline)):
-        line(0, color="0.6", linewidth=0.8, zorder=0)
-        axes.grid(alpha=0.3)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()

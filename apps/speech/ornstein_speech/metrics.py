@@ -1,12 +1,11 @@
-"""How good an estimate of clean speech is: PESQ, ESTOI, SI-SDR and its parts, and means with confidence intervals.
+"""How good an estimate of clean speech is: PESQ, ESTOI, SI-SDR and its parts.
 
 Signals are 1-D numpy arrays or tensors of one length; x is clean, n = noisy - x the noise, xh the estimate.
 """
 
 import math
 import warnings
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -31,33 +30,8 @@ NAMES = {
 """Names to print; SI-* are in dB."""
 
 
-class Interval(NamedTuple):
-    """Mean over files, half-width of its confidence interval, standard deviation and number of files without NaN."""
-
-    mean: float
-    half_width: float
-    std: float
-    files: int
-
-    def __str__(self) -> str:
-        if self.files < 2:
-            return "n/a" if self.files == 0 else f"{self.mean:.3f}"
-        return f"{self.mean:.3f} ± {self.half_width:.3f}"
-
-
 PAIRED = ("pesq", "si_sdr")
 """The two metrics that are compared file by file: a method may buy one at the cost of the other."""
-
-
-class Difference(NamedTuple):
-    """Mean of paired differences and the ends of its confidence interval."""
-
-    mean: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
 
 
 def pesq_wb(clean: Signal, estimate: Signal, rate: int = PESQ_RATE) -> float:
@@ -150,44 +124,6 @@ def score(clean: Signal, noisy: Signal, estimate: Signal, rate: int) -> dict[str
         "si_sir": si_sir(clean, noisy, estimate),
         "si_sar": si_sar(clean, noisy, estimate),
     }
-
-
-def interval(values: Iterable[float], level: float = 0.95) -> Interval:
-    """Mean of `values` over files with Student's t confidence interval at `level`; NaN values are left out."""
-    from scipy.stats import t
-
-    kept = np.array([v for v in values if not math.isnan(v)], dtype=np.float64)
-    if len(kept) == 0:
-        return Interval(math.nan, math.nan, math.nan, 0)
-    if len(kept) == 1:
-        return Interval(float(kept[0]), math.nan, math.nan, 1)
-    std = float(kept.std(ddof=1))
-    half = float(t.ppf((1 + level) / 2, len(kept) - 1)) * std / math.sqrt(len(kept))
-    return Interval(float(kept.mean()), half, std, len(kept))
-
-
-def paired(first: Sequence[float], second: Sequence[float], level: float = 0.95) -> Difference:
-    """Mean of `first` - `second` over files, with its bias-corrected and accelerated bootstrap interval (Efron 1987).
-
-    Files where one of the two is NaN or infinite are left out; fewer than two files give NaN for the interval.
-
-    Raises:
-        ValueError: not the same number of files.
-    """
-    from scipy.stats import bootstrap
-
-    differences = np.subtract(first, second, dtype=np.float64) if len(first) == len(second) else None
-    if differences is None:
-        raise ValueError(f"{len(first)} and {len(second)} files cannot be compared in pairs")
-    differences = differences[np.isfinite(differences)]
-    if len(differences) < 2:
-        mean = float(differences[0]) if len(differences) else math.nan
-        return Difference(mean, math.nan, math.nan)
-    mean = float(differences.mean())
-    if np.ptp(differences) == 0:  # one and the same: resampling gives nothing else
-        return Difference(mean, mean, mean)
-    found = bootstrap((differences,), np.mean, confidence_level=level, rng=np.random.default_rng(0))
-    return Difference(mean, float(found.confidence_interval.low), float(found.confidence_interval.high))
 
 
 def _pair(first: Signal, second: Signal) -> tuple[Array, Array]:

@@ -1,13 +1,13 @@
 """Scores by file and system, and what is made of them: means with intervals, tables, the CSV file."""
 
 import csv
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ornstein.analysis.statistics import Interval, finite_gains, interval
 from ornstein.files import atomic_path
 
 VERSION = 2
@@ -64,8 +64,6 @@ def _condition(file: str) -> re.Match[str] | None:
 
 def summarize(results: Sequence[Result], metrics: Sequence[str]) -> dict[str, Any]:
     """Means, 95 % intervals and real-time factors by system, and means by SNR and by kind of noise."""
-    from ornstein_speech.metrics import interval
-
     systems: dict[str, Any] = {}
     for name in dict.fromkeys(result.system for result in results):
         own = [result for result in results if result.system == name]
@@ -97,8 +95,6 @@ def _by(
     key: Callable[[str], Any],
 ) -> dict[str, dict[str, float]]:
     """Means of the results in every group; those without a group are left out."""
-    from ornstein_speech.metrics import interval
-
     names = sorted({name for r in results if (name := group(r)) is not None}, key=key)
     return {
         name: {metric: interval(r.scores[metric] for r in results if group(r) == name).mean for metric in metrics}
@@ -110,8 +106,7 @@ def gains(results: Sequence[Result], system: str, metric: str = "pesq") -> dict[
     """What `system` adds to the noisy input by file index; files where one of the two has no score are left out."""
     noisy = {r.index: r.scores[metric] for r in results if r.system == NOISY}
     own = {r.index: r.scores[metric] for r in results if r.system == system}
-    found = {index: own[index] - noisy[index] for index in sorted(own) if index in noisy}
-    return {index: gain for index, gain in found.items() if math.isfinite(gain)}
+    return finite_gains(own, noisy)
 
 
 Table = tuple[list[str], list[list[str]]]
@@ -120,8 +115,6 @@ Table = tuple[list[str], list[list[str]]]
 
 def main_table(summary: Mapping[str, Any], names: Mapping[str, str], missing: Sequence[str] = ()) -> Table:
     """Every system with its means and intervals; `missing` systems and metrics without a value are n/a."""
-    from ornstein_speech.metrics import Interval
-
     rows = []
     for name, system in summary["systems"].items():
         cells = []
@@ -161,12 +154,3 @@ def caption(scores: Mapping[str, float] | None) -> str:
     if scores is None:
         return ""
     return f"PESQ {scores['pesq']:.2f}, ESTOI {scores['estoi']:.3f}, SI-SDR {scores['si_sdr']:.1f} dB"
-
-
-def plain(value: Any) -> Any:
-    """`value` ready for JSON, which has no NaN: n/a becomes null."""
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ornstein_speech.journal import Journal, write_sound
+from ornstein.journal import Journal
+from ornstein_speech.report import write_sound
 from ornstein_speech.results import NOISY, Result
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Work:
         rate: int,
         seed: int,
         dnsmos: bool,
-        journal: Journal,
+        journal: Journal[Result],
         sounds: bool,
     ) -> None:
         from ornstein_speech.hardware import processor
@@ -90,7 +91,7 @@ class Work:
         }
         sound = None
         if self.sounds and name != NOISY:
-            sound = self.journal.sound(index, [*self.methods, *self.enhancers].index(name))
+            sound = self.journal.estimate(index, [*self.methods, *self.enhancers].index(name), ".flac")
         if name in self.methods:
             about["machine"] = self.processor
             return about, self.methods[name], clean, noisy, None, self.rate, self.dnsmos, sound

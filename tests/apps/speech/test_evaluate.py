@@ -14,6 +14,7 @@ import torch
 from ornstein import checkpoint
 from ornstein.denoiser import Denoiser
 from ornstein.errors import UserError
+from ornstein.journal import FOLDER
 from ornstein.networks.ncsnpp import NCSNpp
 from ornstein.parameterization import X0
 from ornstein.process.bridge import SchroedingerBridge
@@ -21,7 +22,6 @@ from ornstein.samplers.ancestral import Ancestral
 from ornstein_speech import audio, baselines, scoring
 from ornstein_speech.demo import recordings
 from ornstein_speech.evaluate import FILES, evaluate, held_out
-from ornstein_speech.journal import FOLDER
 from ornstein_speech.representation import CompressedSpectrogram
 from ornstein_speech.results import Result
 

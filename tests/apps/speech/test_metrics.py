@@ -97,33 +97,3 @@ def test_estoi_repeats_and_leaves_the_global_generator_alone() -> None:
 def test_lengths_must_agree() -> None:
     with pytest.raises(ValueError, match="one length"):
         metrics.si_sdr(np.ones(5), np.ones(6))
-
-
-def test_paired_difference() -> None:
-    rng = np.random.default_rng(0)
-    hard = rng.normal(size=40) * 5  # what the files have in common cancels
-    second = hard + rng.normal(size=40)
-    first = hard + rng.normal(size=40) + 1
-    found = metrics.paired([*first, math.nan, math.inf], [*second, 1.0, 1.0])
-    differences = first - second
-    assert found.mean == pytest.approx(differences.mean())
-    half = metrics.interval(differences).half_width  # Student's t: nearly the same for 40 Gaussian differences
-    assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.1)
-    assert found.low < found.mean < found.high
-    backward = metrics.paired(second, first)
-    assert backward.mean == pytest.approx(-found.mean)
-    assert metrics.paired([1.0, 2.0], [0.5, 1.5]) == (0.5, 0.5, 0.5)
-    assert math.isnan(metrics.paired([1.0], [0.5]).low)
-    with pytest.raises(ValueError, match="pairs"):
-        metrics.paired([1.0], [])
-    assert str(metrics.Difference(0.1, -0.1, 0.25)) == "+0.100 [-0.100, +0.250]"
-
-
-def test_interval() -> None:
-    found = metrics.interval([1.0, 2.0, 3.0, math.nan])
-    assert found.mean == 2
-    assert found.files == 3
-    assert found.half_width == pytest.approx(4.302652729911275 / math.sqrt(3))  # t of 2 degrees of freedom
-    assert str(found) == "2.000 ± 2.484"
-    assert str(metrics.interval([math.nan])) == "n/a"
-    assert str(metrics.interval([2.0])) == "2.000"

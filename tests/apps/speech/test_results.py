@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from ornstein.report import plain
 from ornstein_speech.results import (
     Result,
     condition_tables,
     gains,
     main_table,
-    plain,
     summarize,
     write_csv,
 )

@@ -13,14 +13,10 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from ornstein.errors import UserError
-from ornstein_speech.results import Result
-from ornstein_speech.shards import Shard
+from ornstein.shards import Shard
 
 FOLDER = "unfinished"
 
@@ -31,10 +27,32 @@ Key = tuple[int, str]
 """Index of the file and name of the system."""
 
 
-class Journal:
+class Scored(Protocol):
+    """A result: a dataclass of plain JSON values, whose scores may be NaN or infinite."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def index(self) -> int:
+        """Of the file in its set."""
+
+    @property
+    def system(self) -> str:
+        """Name of what was scored."""
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Metrics by name."""
+
+
+R = TypeVar("R", bound=Scored)
+
+
+class Journal(Generic[R]):
     """The results of one evaluation, kept in memory and, with a folder, on disk.
 
     Args:
+        kind: class of the results.
         output: where the results of the evaluation go; None keeps nothing.
         settings: what the results depend on, plain JSON.
         shard: this process; default: the only one.
@@ -43,17 +61,20 @@ class Journal:
         UserError: the folder holds an evaluation with other settings, or cannot be written.
     """
 
-    def __init__(self, output: Path | None, settings: Mapping[str, Any], shard: Shard | None = None) -> None:
+    def __init__(
+        self, kind: Callable[..., R], output: Path | None, settings: Mapping[str, Any], shard: Shard | None = None
+    ) -> None:
+        self.kind = kind
         self.folder = None if output is None else output / FOLDER
         self.settings = json.loads(json.dumps(settings))
         self.shard = shard or Shard()
-        self.results: dict[Key, Result] = {}
+        self.results: dict[Key, R] = {}
         self.failure: OSError | None = None
         self._lock = threading.Lock()
         if self.folder is None:
             return
         try:
-            (self.folder / "sounds").mkdir(parents=True, exist_ok=True)
+            (self.folder / "estimates").mkdir(parents=True, exist_ok=True)
             self.read()
             self.path = self.folder / f"scores-{self.shard.rank}.jsonl"
             if not self.path.exists():
@@ -81,7 +102,7 @@ class Journal:
             found = json.loads(line)
             if "settings" not in found:
                 scores = {name: float(value) for name, value in found.pop("scores").items()}
-                result = Result(**found, scores=scores)
+                result = self.kind(**found, scores=scores)
                 self.results[result.index, result.system] = result
                 return
         except (ValueError, TypeError, KeyError):
@@ -94,7 +115,7 @@ class Journal:
                 "give the same settings to go on with it, another -o, or --overwrite to start anew"
             )
 
-    def add(self, result: Result) -> None:
+    def add(self, result: R) -> None:
         """Keep a result; may be called from any thread. A disk that fails is told by `check`."""
         with self._lock:
             self.results[result.index, result.system] = result
@@ -116,9 +137,9 @@ class Journal:
             file.flush()
             os.fsync(file.fileno())
 
-    def sound(self, index: int, number: int) -> Path | None:
+    def estimate(self, index: int, number: int, suffix: str) -> Path | None:
         """Where the estimate of file `index` by system `number` waits for the report."""
-        return None if self.folder is None else self.folder / "sounds" / f"{index}-{number}.flac"
+        return None if self.folder is None else self.folder / "estimates" / f"{index}-{number}{suffix}"
 
     def wait(self, expected: Sequence[Key], tell: Callable[[str], object]) -> None:
         """Read until the other processes have written all `expected` results.
@@ -145,18 +166,3 @@ class Journal:
         """Delete what is on disk."""
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def write_sound(path: Path, samples: npt.NDArray[np.floating], rate: int) -> None:
-    """Store samples, divided by their peak where it exceeds 1, as 16 bit FLAC."""
-    from ornstein_speech import audio
-
-    peak = float(np.abs(samples).max(initial=0.0))
-    audio.write(path, samples[None] / max(1.0, peak), rate, overwrite=True)
-
-
-def read_sound(path: Path, peak: float) -> npt.NDArray[np.floating] | None:
-    """What `write_sound` stored of a signal with that peak, None if there is nothing."""
-    from ornstein_speech import audio
-
-    return audio.read(path)[0][0] * max(1.0, peak) if path.exists() else None
