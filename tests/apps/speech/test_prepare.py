@@ -13,12 +13,12 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ornstein.debian import unpack, unpack_with_python
 from ornstein.errors import UserError
+from ornstein.manifest import verify
 from ornstein_speech import audio
-from ornstein_speech.debian import unpack, unpack_with_python
 from ornstein_speech.demo_clips import demo_clips
-from ornstein_speech.manifest import verify
-from ornstein_speech.prepare import prepare
+from ornstein_speech.prepare import COMMAND, prepare
 from ornstein_speech.prompts import PACKAGES, split_of
 from ornstein_speech.resampling import resample
 
@@ -72,7 +72,7 @@ def test_set_is_made_described_and_verified(trees: Path, tmp_path: Path) -> None
     target = tmp_path / "set"
     manifest = prepare(target, source=trees, quiet=True)
     files = manifest["files"]
-    assert verify(target) == len(files)
+    assert verify(target, COMMAND) == len(files)
     on_disk = {p.relative_to(target).as_posix() for p in target.rglob("*") if p.is_file()}
     assert on_disk == {*files, "manifest.json"}
     assert all(package["licence"] for package in manifest["packages"])
@@ -292,14 +292,14 @@ def test_a_failed_try_does_not_block_the_next(trees: Path, tmp_path: Path) -> No
     with pytest.raises(UserError, match="holds no unpacked"):
         prepare(tmp_path / "set", source=tmp_path, quiet=True)
     manifest = prepare(tmp_path / "set", source=trees, minutes=0.1, noise_minutes=0.1, quiet=True)
-    assert verify(tmp_path / "set") == len(manifest["files"])
+    assert verify(tmp_path / "set", COMMAND) == len(manifest["files"])
     with pytest.raises(UserError, match="other options"):
         prepare(tmp_path / "set", source=trees, quiet=True)
 
 
 def test_shipped_clips_match_their_manifest_and_note() -> None:
     manifest = json.loads((DATA / "manifest.json").read_text(encoding="utf-8"))
-    verify(DATA)
+    verify(DATA, COMMAND)
     sounds = {path.relative_to(DATA).as_posix() for path in audio.find(DATA)}
     assert sounds == set(manifest["files"])
     note = (DATA / "README.md").read_text(encoding="utf-8")
