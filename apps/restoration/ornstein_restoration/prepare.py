@@ -90,7 +90,7 @@ def prepare(
     if missing and not partial:
         raise UserError(
             f"{len(missing)} photographs are missing, {missing[0]} first: the package is another version than this "
-            "program knows; add --partial true to go on without them"
+            "program knows; add --partial to go on without them"
         )
     entries = {}
     for package, photo, path in bar([item for item in found if item[2].is_file()], "photographs", quiet):
