@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from ornstein.errors import UserError
-from ornstein_speech.manifest import checksum
+from ornstein.manifest import checksum
 from ornstein_speech.pairs import fingerprint, make_pairs
 
 Corpus = Literal["wsj0-chime3", "wsj0-reverb", "ears-wham", "ears-reverb"]

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from ornstein.errors import UserError
 from ornstein.files import atomic_path
+from ornstein.manifest import checksum, read_json, write_json
 from ornstein_speech import audio
-from ornstein_speech.manifest import checksum, read_json, write_json
 from ornstein_speech.prompts import RATE, name_hash, use_of
 
 
@@ -20,7 +20,7 @@ def demo_clips(prompts: Path, target: Path, overwrite: bool = False) -> None:
     from ornstein_speech.datasets import FixedMixes
 
     prompts, target = Path(prompts), Path(target)
-    manifest = read_json(prompts / "manifest.json")
+    manifest = read_json(prompts / "manifest.json", "ornstein speech prepare")
     if manifest["form"] != "g722":
         raise UserError(f"{prompts} was prepared as {manifest['form']}; the clips are made from form g722")
     origin: dict[str, list[str]] = {}

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ornstein.errors import UserError
+from ornstein.manifest import WORK, announce, bar, close_folder, open_folder, write_json
 from ornstein_speech import audio
-from ornstein_speech.manifest import WORK, announce, bar, close_folder, open_folder, write_json
 
 if TYPE_CHECKING:
     from torch import Tensor

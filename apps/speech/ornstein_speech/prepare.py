@@ -13,14 +13,15 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ornstein.debian import unpacked
 from ornstein.errors import UserError
 from ornstein.files import atomic_path
+from ornstein.manifest import WORK, announce, bar, checksum, close_folder, open_folder, verify
 from ornstein_speech import audio
-from ornstein_speech.debian import unpacked
-from ornstein_speech.manifest import WORK, announce, bar, checksum, close_folder, open_folder, verify
 from ornstein_speech.prompts import PACKAGES, RATE, SALT, Clip, plan
 
 Form = Literal["g722", "flac"]
+COMMAND = "ornstein speech prepare"
 _FORMAT = 1
 
 
@@ -62,7 +63,7 @@ def prepare(
         raise UserError("minutes and noise_minutes have to be positive")
     settings = {"format": _FORMAT, "set": SALT, "form": form, "minutes": minutes, "noise_minutes": noise_minutes}
     if (done := open_folder(target, settings, ("speech", "noise"), overwrite)) is not None:
-        count = verify(target)
+        count = verify(target, COMMAND)
         if not quiet:
             print(f"{count} files in {target}, complete and unchanged")
         return done

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from ornstein.errors import UserError
+from ornstein.manifest import bar
 from ornstein_speech import audio
-from ornstein_speech.manifest import bar
 
 
 def resample(source: Path, target: Path, rate: int = 16000, overwrite: bool = False, quiet: bool = False) -> int:

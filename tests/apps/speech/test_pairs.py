@@ -15,7 +15,7 @@ import soundfile
 
 from ornstein.cli.command import main
 from ornstein.errors import UserError
-from ornstein_speech.manifest import announce
+from ornstein.manifest import announce
 from ornstein_speech.pairs import Job, Pair, fingerprint, job_seed, make_pairs
 
 DATA = Path(__file__).parents[3] / "data/speech"

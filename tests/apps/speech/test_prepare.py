@@ -1,9 +1,6 @@
-import io
 import json
-import lzma
 import re
 import shutil
-import tarfile
 from collections import Counter
 from pathlib import Path
 
@@ -14,11 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ornstein.errors import UserError
+from ornstein.manifest import verify
 from ornstein_speech import audio
-from ornstein_speech.debian import unpack, unpack_with_python
 from ornstein_speech.demo_clips import demo_clips
-from ornstein_speech.manifest import verify
-from ornstein_speech.prepare import prepare
+from ornstein_speech.prepare import COMMAND, prepare
 from ornstein_speech.prompts import PACKAGES, split_of
 from ornstein_speech.resampling import resample
 
@@ -72,7 +68,7 @@ def test_set_is_made_described_and_verified(trees: Path, tmp_path: Path) -> None
     target = tmp_path / "set"
     manifest = prepare(target, source=trees, quiet=True)
     files = manifest["files"]
-    assert verify(target) == len(files)
+    assert verify(target, COMMAND) == len(files)
     on_disk = {p.relative_to(target).as_posix() for p in target.rglob("*") if p.is_file()}
     assert on_disk == {*files, "manifest.json"}
     assert all(package["licence"] for package in manifest["packages"])
@@ -198,44 +194,6 @@ def test_a_stopped_run_is_made_anew(trees: Path, tmp_path: Path, monkeypatch: py
     assert not first.exists()
 
 
-def make_deb(path: Path, name: str, content: bytes) -> None:
-    tar = io.BytesIO()
-    with tarfile.open(fileobj=tar, mode="w") as archive:
-        entry = tarfile.TarInfo(f"./{name}")
-        entry.size = len(content)
-        archive.addfile(entry, io.BytesIO(content))
-    with path.open("wb") as file:
-        file.write(b"!<arch>\n")
-        for member, data in (("debian-binary", b"2.0\n"), ("data.tar.xz", lzma.compress(tar.getvalue()))):
-            file.write(
-                f"{member:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(data):<10}`\n".encode()
-                + data
-                + b"\n" * (len(data) % 2)
-            )
-
-
-def test_unpacking_without_dpkg(tmp_path: Path) -> None:
-    deb = tmp_path / "a_1_all.deb"
-    make_deb(deb, "usr/share/a.txt", b"hello")
-    unpack_with_python(deb, tmp_path / "out")
-    assert (tmp_path / "out/usr/share/a.txt").read_bytes() == b"hello"
-    data = deb.read_bytes()
-    for bad, message in ((data[:-30], "truncated"), (b"no archive", "not a .deb"), (data[:72], "no data.tar")):
-        deb.write_bytes(bad)
-        with pytest.raises(UserError, match=message):
-            unpack_with_python(deb, tmp_path / "out")
-        with pytest.raises(UserError, match=r"cannot be unpacked|not a \.deb|truncated|no data"):
-            unpack(deb, tmp_path / "out")
-
-
-def test_an_archive_cannot_write_outside(tmp_path: Path) -> None:
-    deb = tmp_path / "a_1_all.deb"
-    make_deb(deb, "../../escaped.txt", b"x")
-    with pytest.raises(UserError, match="cannot be unpacked"):
-        unpack_with_python(deb, tmp_path / "deep/out")
-    assert not (tmp_path / "escaped.txt").exists()
-
-
 def test_missing_packages_and_targets(trees: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="holds no asterisk-core-sounds-en-g722"):
         prepare(tmp_path / "a", packages=tmp_path, quiet=True)
@@ -292,14 +250,14 @@ def test_a_failed_try_does_not_block_the_next(trees: Path, tmp_path: Path) -> No
     with pytest.raises(UserError, match="holds no unpacked"):
         prepare(tmp_path / "set", source=tmp_path, quiet=True)
     manifest = prepare(tmp_path / "set", source=trees, minutes=0.1, noise_minutes=0.1, quiet=True)
-    assert verify(tmp_path / "set") == len(manifest["files"])
+    assert verify(tmp_path / "set", COMMAND) == len(manifest["files"])
     with pytest.raises(UserError, match="other options"):
         prepare(tmp_path / "set", source=trees, quiet=True)
 
 
 def test_shipped_clips_match_their_manifest_and_note() -> None:
     manifest = json.loads((DATA / "manifest.json").read_text(encoding="utf-8"))
-    verify(DATA)
+    verify(DATA, COMMAND)
     sounds = {path.relative_to(DATA).as_posix() for path in audio.find(DATA)}
     assert sounds == set(manifest["files"])
     note = (DATA / "README.md").read_text(encoding="utf-8")

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ornstein.errors import UserError
+from ornstein.manifest import read_json
 from ornstein_speech import audio, mixing, rooms
 from ornstein_speech.banks import RoomBank, heard_in
 from ornstein_speech.data import SpeechData
 from ornstein_speech.datasets import FixedMixes, MixedOnTheFly, PairedFolder
-from ornstein_speech.manifest import read_json
 from ornstein_speech.reverb import direct_to_reverberant, prepare_reverb, prepare_rooms, split_files
 
 DATA = Path(__file__).parents[3] / "data/speech"
@@ -119,7 +119,7 @@ def test_prepare_reverb_of_real_prompts(tmp_path: Path, monkeypatch: pytest.Monk
     found = [p.relative_to(DATA / "tiny").as_posix() for p in audio.find(DATA / "tiny/speech")]
     assert sorted(used) == found  # every prompt once, in its own split
     assert all(name.split("/")[1] == key.split("/")[0] for key, e in manifest["files"].items() for name in e["speech"])
-    assert read_json(tmp_path / "set/manifest.json") == manifest
+    assert read_json(tmp_path / "set/manifest.json", "ornstein speech prepare-rooms") == manifest
 
     # The same again is not made again; another option is refused; a stopped run goes on and gives the same.
     stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "set").rglob("*.wav")}
@@ -202,7 +202,7 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_rooms_for_training(simulated: Path) -> None:
-    manifest = read_json(simulated / "manifest.json")
+    manifest = read_json(simulated / "manifest.json", "ornstein speech prepare-rooms")
     assert [name.split("/")[0] for name in manifest["files"]] == ["test", "train", "train", "valid"]
     for split, count in (("train", 2), ("valid", 1), ("test", 1)):
         bank = RoomBank(simulated / split)

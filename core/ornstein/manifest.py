@@ -71,7 +71,7 @@ def close_folder(target: Path, manifest: dict[str, Any]) -> dict[str, Any]:
 def _own(path: Path, complete: bool = False) -> dict[str, Any] | None:
     """The manifest or the settings of a set of this project; None for a file of others or a damaged one."""
     try:
-        content = read_json(path)
+        content = read_json(path, "")
     except UserError:
         return None
     folders = content.get("folders", [])
@@ -132,7 +132,7 @@ def _delete(target: Path, names: Iterable[str]) -> None:
             folder.rmdir()
 
 
-def verify(folder: Path, again: str = "ornstein speech prepare") -> int:
+def verify(folder: Path, again: str) -> int:
     """Check every file of a set against its manifest; return the number of files.
 
     Raises:
@@ -160,7 +160,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
         temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def read_json(path: Path, command: str = "ornstein speech prepare") -> dict[str, Any]:
+def read_json(path: Path, command: str) -> dict[str, Any]:
     """Read a manifest.
 
     Raises:

@@ -15,11 +15,11 @@ from ornstein.errors import UserError
 def unpacked(
     name: str, folder: str, work: Path, packages: Path | None = None, source: Path | None = None
 ) -> tuple[Path, Path | None]:
-    """Return the folder with a package's sounds, and its .deb where there is one.
+    """Return a folder of a package, and its .deb where there is one.
 
     Args:
         name: of the package.
-        folder: where its sounds lie, below its root.
+        folder: which one, below the root of the package.
         work: where packages are downloaded and unpacked; what an earlier run left there is used.
         packages: folder with the .deb files; without it and `source`, apt-get downloads them.
         source: folder with unpacked packages: SOURCE/NAME/FOLDER, or one common SOURCE/FOLDER.
