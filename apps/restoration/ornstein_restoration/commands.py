@@ -1,5 +1,15 @@
 """The verbs of `ornstein restoration`. Light on purpose: help pages read this file, so it imports nothing heavy."""
 
-from ornstein.cli import App
+from ornstein.cli import App, Verb
 
-app = App(name="restoration", summary="Upscale photographs; remove darkness, rain and shadows from them.")
+app = App(
+    name="restoration",
+    summary="Upscale photographs; remove darkness, rain and shadows from them.",
+    verbs={
+        "upscale": Verb("ornstein_restoration.restore:upscale", "enlarge a picture or a folder of pictures"),
+        "restore": Verb("ornstein_restoration.restore:restore", "take darkness, rain or shadows out of pictures"),
+        "export": Verb("ornstein_restoration.export:export", "turn a training checkpoint into a file for the others"),
+    },
+    task="ornstein_restoration.task:RestorationTask",
+    data="ornstein_restoration.data:RestorationData",
+)
