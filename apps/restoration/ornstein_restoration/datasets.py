@@ -25,23 +25,14 @@ Augmentation = Literal["none", "flip", "flip_rotate"]
 Item = dict[str, Any]
 
 
-class Degraded(Protocol):
-    """What a degradation gives."""
-
-    @property
-    def image(self) -> Tensor: ...
-
-    @property
-    def mask(self) -> Tensor | None: ...
-
-
 class Degradation(Protocol):
     """Makes a degraded picture of a clean one (3, H, W) in [0, 1]; the same one for the same state of the generator.
 
-    The attribute `scale` says how many times smaller it is, 1 if there is none.
+    The result has the attributes `image` and `mask`, (1, H, W) or None. The attribute `scale` of the degradation says
+    how many times smaller the image is, 1 if there is none.
     """
 
-    def __call__(self, image: Tensor, generator: torch.Generator) -> Degraded: ...
+    def __call__(self, image: Tensor, generator: torch.Generator) -> Any: ...
 
 
 def item_generator(seed: int, epoch: int, index: int) -> torch.Generator:

@@ -47,6 +47,8 @@ class PictureSpace:
                 raise ValueError(f"{name} is {choice!r}; choose one of {', '.join(choices)}")
         if min(self.scale, self.patch, self.multiple) < 1:
             raise ValueError(f"scale {self.scale}, patch {self.patch} and multiple {self.multiple} must be at least 1")
+        if self.mask != "none" and (self.scale, self.patch) != (1, 1):
+            raise ValueError("a mask is given pixel by pixel; it needs scale 1 and patch 1")
         if self.multiple * self.scale % self.patch:
             raise ValueError(f"multiple {self.multiple} times scale {self.scale} must be a multiple of {self.patch}")
 

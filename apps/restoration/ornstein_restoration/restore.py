@@ -74,7 +74,7 @@ def restore(
             pixels are done whole, larger ones in tiles of 512.
         overlap: Of neighbouring tiles, in pixels of the input. Default: an eighth of a tile.
         blend: What of the tiles is blended: outputs, or the estimates in all steps (memory grows with the picture).
-        batch: Tiles that go through the network at once.
+        batch: Tiles that go through a GPU at once.
         precision: Of the network: float32, bfloat16, float16, or auto: bfloat16 on a GPU, float32 on a CPU.
         compile: Compile the network first: a minute or more, then faster on a GPU; for many pictures of one size.
         overwrite: Replace existing files.
@@ -142,7 +142,7 @@ def upscale(
             pixels are made whole, larger ones in tiles of 512 pixels of the result.
         overlap: Of neighbouring tiles, in pixels of the input. Default: an eighth of a tile.
         blend: What of the tiles is blended: outputs, or the estimates in all steps (memory grows with the picture).
-        batch: Tiles that go through the network at once.
+        batch: Tiles that go through a GPU at once.
         precision: Of the network: float32, bfloat16, float16, or auto: bfloat16 on a GPU, float32 on a CPU.
         compile: Compile the network first: a minute or more, then faster on a GPU; for many pictures of one size.
         overwrite: Replace existing files.
@@ -229,7 +229,8 @@ class Restorer:
         self.model = Model(denoiser, choose(loaded.sampler, denoiser.process, sampler, steps), loaded.representation)
         self.info = loaded.info
         self.scale = loaded.representation.scale
-        self.batch = batch
+        # on a CPU several at once gain nothing, and round differently
+        self.batch = 1 if self.device.type == "cpu" else batch
         self._tile, self._overlap, self._blend = tile, overlap, blend
         self._tiling(1, 1)  # settings that do not fit are said before any work
 

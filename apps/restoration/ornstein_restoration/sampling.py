@@ -104,22 +104,22 @@ class _Run:
         mask = None if mask is None else pad_to_multiple(mask, space.multiple, space.padding)
         height, width = picture.shape[-2:]
         tile, places = tile_size(tiling, height, width), tiling.places(height, width)
-        ratio = (space.scale, space.patch)  # pixels of the state per pixel of the picture: scale / patch
-        scaled = replace(tiling, size=_times(tiling.size, ratio), overlap=_times(tiling.overlap, ratio))
+        size_overlap = _on_state((tiling.size, tiling.overlap), space)
+        scaled = replace(tiling, size=size_overlap[0], overlap=size_overlap[1])
+        whole, sides = _on_state((height, width), space), _on_state(tile, space)
+        at = [_on_state(place, space) for place in places]
         blends: dict[str, Blend] = {}
         for part in batched(places, self.batch):
             denoiser, y, condition = self._prepared(picture, mask, part, tile)
-            if denoiser is not model.denoiser:
+            if denoiser is not model.denoiser or any(c.shape[-2:] != y.shape[-2:] for c in condition.values()):
                 raise UserError(
-                    "the noise of this model differs from pixel to pixel; blend the outputs of its tiles, not its steps"
+                    "this model has noise of its own in every pixel, or a condition of another size than its state; "
+                    "blend the outputs of its tiles, not its steps"
                 )
             for name, maps in {"": y, **condition}.items():
-                whole = (_times(height, ratio), _times(width, ratio))
-                sides = (_times(tile[0], ratio), _times(tile[1], ratio))
-                at = [(_times(top, ratio), _times(left, ratio)) for top, left in places]
                 blend = blends.setdefault(name, Blend(whole, sides, at, 1, scaled))
-                for (top, left), one in zip(part, maps, strict=True):
-                    blend.add((_times(top, ratio), _times(left, ratio)), one)
+                for place, one in zip(part, maps, strict=True):
+                    blend.add(_on_state(place, space), one)
         whole_maps = {name: blend.result()[None].to(self.device) for name, blend in blends.items()}
         y = whole_maps.pop("")
         calls = (model.sampler.evaluations(model.denoiser.process) or model.sampler.steps) * len(places)
@@ -127,7 +127,7 @@ class _Run:
             model.denoiser, scaled, self.batch, lambda count: self.on_progress(min(1.0, count / calls))
         )
         noise = NoiseField(self.seed, [(0, 0)], space.patch)
-        x = model.sampler(tiled, model.denoiser.process.start(noise(y), y), y, noise, **whole_maps)
+        x = model.sampler(tiled, model.denoiser.process.start(noise(y), y), y, noise, None, **whole_maps)
         return space.inverse(x, size)[0].float().cpu()
 
     def _prepared(
@@ -150,5 +150,6 @@ def prepared(denoiser: Denoiser, measured: Tensor) -> tuple[Denoiser, Tensor, di
     return denoiser, y, condition
 
 
-def _times(count: int, ratio: tuple[int, int]) -> int:
-    return count * ratio[0] // ratio[1]
+def _on_state(pixels: tuple[int, int], space: PictureSpace) -> tuple[int, int]:
+    """Two lengths in pixels of the picture, in those of the state."""
+    return pixels[0] * space.scale // space.patch, pixels[1] * space.scale // space.patch
