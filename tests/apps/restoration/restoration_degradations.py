@@ -1,10 +1,10 @@
-"""Degradations for tests: importable by name, as a recipe names them."""
+"""Degradations and a network for tests: importable by name, as a recipe names them."""
 
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -32,3 +32,14 @@ class Darken:
     def __call__(self, image: Tensor, generator: torch.Generator) -> Result:
         gain = self.low + 0.1 * float(torch.rand((), generator=generator))
         return Result(image * gain)
+
+
+class Affine(nn.Module):
+    """A network that mixes the three colours: enough to undo a gain."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.mix(x)
