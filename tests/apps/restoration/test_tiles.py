@@ -215,3 +215,33 @@ def test_pictures_smaller_than_a_tile(size: tuple[int, int]) -> None:
 def test_impossible_tilings(settings: dict[str, Any]) -> None:
     with pytest.raises(UserError):
         Tiling(**settings)
+
+
+class Masked(nn.Module):
+    """A network that darkens the marked region."""
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor, mask: Tensor) -> Tensor:
+        return y * 0.5 - mask[:, -1:] * 0.25
+
+
+@pytest.mark.parametrize("blending", ["outputs", "steps"])
+@pytest.mark.parametrize("form", ["one_hot", "image"])
+def test_masks_are_cut_with_the_picture(blending: Any, form: Any) -> None:
+    mask = torch.zeros(1, 50, 45)
+    mask[:, 20:, 13:] = 1
+    masked = Model(
+        Denoiser(Masked(), ResidualShift(steps=4), X0()), Ancestral(steps=2, eta=0.0), PictureSpace(mask=form)
+    )
+    whole = restore_picture(masked, picture(50, 45), mask)
+    tiled = restore_picture(masked, picture(50, 45), mask, tiling=Tiling(24, 8, blending=blending), batch=3)
+    torch.testing.assert_close(tiled, whole, atol=1e-5, rtol=0)
+    outside = -1.0 if form == "one_hot" else 0.0
+    signed = (2 * picture(50, 45) - 1) * 0.5 - 0.25 * torch.where(mask > 0, 1.0, outside)
+    torch.testing.assert_close(whole, ((signed + 1) / 2).clamp(0, 1), atol=1e-5, rtol=0)
+
+
+def test_equalisation_sees_the_whole_picture() -> None:
+    equal = Model(Denoiser(Pointwise(), ResidualShift(steps=4), X0()), Ancestral(steps=2), PictureSpace(equalize=True))
+    dark = picture(48, 48) * torch.linspace(0.05, 0.5, 48)
+    whole = restore_picture(equal, dark)
+    torch.testing.assert_close(restore_picture(equal, dark, tiling=Tiling(16, 8)), whole, atol=1e-5, rtol=0)
