@@ -40,9 +40,14 @@ def item_generator(seed: int, epoch: int, index: int) -> torch.Generator:
     return torch.Generator().manual_seed(derive_seed(seed, "item", epoch, index))
 
 
+def read_pixels(path: Path) -> Tensor:
+    """The picture in a file, (3, H, W) in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(images.read(path).pixels))
+
+
 def read_mask(path: Path) -> Tensor:
     """The mask in a picture file as grey levels (1, H, W) in [0, 1]; of coloured ones the brightest channel counts."""
-    return images.read(path).pixels.amax(0, keepdim=True)
+    return read_pixels(path).amax(0, keepdim=True)
 
 
 class Pictures(Dataset[Item]):
@@ -107,7 +112,7 @@ class Pictures(Dataset[Item]):
             for pair in self.pairs:
                 for path in (pair.lq, pair.gt):
                     if path is not None:
-                        self._kept[path] = (images.read(path).pixels * 255).round().byte()
+                        self._kept[path] = (read_pixels(path) * 255).round().byte()
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose draws are made."""
@@ -155,7 +160,7 @@ class Pictures(Dataset[Item]):
 
     def _pixels(self, path: Path) -> Tensor:
         kept = self._kept.get(path)
-        return images.read(path).pixels if kept is None else kept.float() / 255
+        return read_pixels(path) if kept is None else kept.float() / 255
 
     def _resized(self, picture: Tensor) -> Tensor:
         height, width = picture.shape[-2:]

@@ -1,30 +1,47 @@
-"""Picture files: reading to float32 RGB in [0, 1], writing, and finding them in a folder."""
+"""Reading and writing photographs: float32 arrays (3, H, W) in [0, 1]. Nothing here imports torch."""
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+import numpy.typing as npt
 from PIL import Image as Pillow
 from PIL import ImageOps
-from torch import Tensor
 
 from ornstein.errors import UserError
 from ornstein.files import atomic_path
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF", ".webp": "WEBP"}
+"""Format by suffix."""
 
 
 @dataclass(frozen=True)
 class Image:
-    """A picture file in memory."""
+    """A picture."""
 
-    pixels: Tensor
-    """(3, H, W), float32 in [0, 1]."""
+    pixels: npt.NDArray[np.float32]
+    """(3, H, W), upright."""
+
+
+def find(path: str | Path) -> list[Path]:
+    """The picture files below the folder `path`, sorted.
+
+    Raises:
+        UserError: there are none.
+    """
+    path = Path(path)
+    found = [p for p in path.rglob("*") if p.suffix.lower() in FORMATS and not p.name.startswith(".")]
+    if not found:
+        raise UserError(f"{path} holds no pictures; give a folder with {', '.join(FORMATS)} files")
+    return sorted(found)
 
 
 def read(path: str | Path) -> Image:
-    """The picture in the file `path`, upright.
+    """The picture in a file.
 
     Raises:
         UserError: no such file, or not a readable picture.
@@ -36,20 +53,20 @@ def read(path: str | Path) -> Image:
         raise UserError(f"there is no file {path}; check the name") from None
     except (OSError, SyntaxError, ValueError) as error:
         raise UserError(f"cannot read {path} as a picture: {error}; replace the file") from None
-    return Image(torch.from_numpy(pixels).permute(2, 0, 1).float() / 255)
+    return Image(pixels.transpose(2, 0, 1).astype(np.float32) / np.float32(255))
 
 
-def write(path: str | Path, pixels: Tensor, like: Image | None = None, overwrite: bool = False) -> None:
-    """Write `pixels` (3, H, W) in [0, 1], rounded to 8 bits.
+def write(
+    path: str | Path,
+    pixels: "npt.NDArray[np.floating] | Tensor",
+    like: Image | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write `pixels` (3, H, W), clipped to [0, 1] and rounded to 8 bits.
 
     Raises:
         UserError: the file exists, or cannot be written.
     """
-    rounded = (pixels.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    values = np.asarray(pixels, dtype=np.float32).transpose(1, 2, 0)
     with atomic_path(path, overwrite) as temporary:
-        Pillow.fromarray(rounded).save(temporary)
-
-
-def find(path: str | Path) -> list[Path]:
-    """The picture files below the folder `path`, sorted."""
-    return sorted(p for p in Path(path).rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+        Pillow.fromarray(np.rint(values.clip(0, 1) * 255).astype(np.uint8)).save(temporary)

@@ -205,8 +205,6 @@ def _pictures(folder: Path) -> dict[str, Path]:
         if name in found:
             raise UserError(f"{found[name]} and {path} have one name; remove one of them")
         found[name] = path
-    if not found:
-        raise UserError(f"{folder} holds no pictures; known are {', '.join(images.SUFFIXES)}")
     return dict(sorted(found.items()))
 
 

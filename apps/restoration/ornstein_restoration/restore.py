@@ -32,8 +32,6 @@ WHOLE = 1024
 TILE = 512
 """Sides of the tiles of a larger one, in pixels of the result."""
 
-WRITABLE = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
-
 
 def restore(
     inputs: Path | str | list[Path] | list[str],
@@ -341,7 +339,12 @@ def _pixels(array: Any, what: str) -> "Tensor":
 def _find_jobs(inputs: Path | str | list[Path] | list[str], output: Path) -> list[tuple[Path, Path]]:
     from ornstein_restoration import images
 
-    return jobs.find_jobs(inputs, output, jobs.FileKind("picture", images.find, images.SUFFIXES, WRITABLE, ".png"))
+    formats = tuple(images.FORMATS)
+    work = jobs.find_jobs(inputs, output, jobs.FileKind("picture", images.find, formats, formats, ".png"))
+    for _, target in work:  # before the work
+        if target.suffix.lower() not in formats:
+            raise UserError(f"{target} has no suffix of a picture; use one of {', '.join(formats)}")
+    return work
 
 
 def _run(

@@ -14,8 +14,8 @@ from PIL import Image
 from ornstein import checkpoint
 from ornstein.cli import main
 from ornstein.training.cli import run_lightning
-from ornstein_restoration import images
 from ornstein_restoration.data import RestorationData
+from ornstein_restoration.datasets import read_pixels
 from ornstein_restoration.restore import Restorer
 from ornstein_restoration.task import RestorationTask, psnr, ssim
 
@@ -173,7 +173,7 @@ def test_tiles_batches_and_steps_are_options(upscaler: tuple[Path, Path, Path], 
 
 @pytest.mark.parametrize("sampler", ["sde", "ode", "2m", "heun"])
 def test_samplers(sampler: Any, upscaler: tuple[Path, Path, Path], photos: Path) -> None:
-    picture = images.read(photos / "2.png").pixels[:, :16, :16]
+    picture = read_pixels(photos / "2.png")[:, :16, :16]
     result = Restorer(upscaler[2], sampler=sampler, steps=3, device="cpu")(picture)
     assert result.shape == (3, 64, 64)
     assert 0 <= float(result.min()) <= float(result.max()) <= 1
@@ -292,6 +292,8 @@ def test_wrong_verb_and_missing_weights(
     monkeypatch.setattr(sys.modules["ornstein_restoration.restore"], "WEIGHTS", tmp_path / "none")
     assert main(["restoration", "restore", picture, "-o", target, "--task", "rain"]) == 2
     assert "no shipped weights for rain" in capsys.readouterr().err
+    assert restore(brightener, picture, tmp_path / "x.txt") == 2
+    assert "no suffix of a picture" in capsys.readouterr().err
     assert upscale(photos / "0.png", picture, target) == 2
     assert upscale(brightener, str(tmp_path / "gone.png"), target) == 2
 
