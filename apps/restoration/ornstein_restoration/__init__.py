@@ -13,9 +13,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ornstein_restoration.restore import Restorer as Restorer
     from ornstein_restoration.restore import restore as restore
     from ornstein_restoration.restore import upscale as upscale
+    from ornstein_restoration.restorer import Restorer as Restorer
 
 __all__ = ["Restorer", "restore", "upscale"]
 

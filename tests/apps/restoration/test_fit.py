@@ -14,9 +14,9 @@ from PIL import Image
 from ornstein import checkpoint
 from ornstein.cli import main
 from ornstein.training.cli import run_lightning
+from ornstein_restoration import Restorer
 from ornstein_restoration.data import RestorationData
 from ornstein_restoration.datasets import read_pixels
-from ornstein_restoration.restore import Restorer
 from ornstein_restoration.task import RestorationTask, psnr, ssim
 
 Save = Callable[[Path, np.ndarray], Path]
