@@ -104,8 +104,6 @@ def _istd(root: Path, split: Split) -> _Found:
     part = "test" if split == "test" else "train"
     folders = [root / part / f"{part}_{kind}" for kind in "ABC"]
     if not folders[0].is_dir():
-        folders = [root / part / kind for kind in ("shadow", "mask", "shadow_free")]
-    if not folders[0].is_dir():
         raise UserError(f"there is no folder {root / part / f'{part}_A'}; ISTD has train and test with _A, _B and _C")
     return _Found(_matched(folders[0], folders[2], mask=folders[1]))
 
