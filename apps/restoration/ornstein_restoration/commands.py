@@ -7,5 +7,10 @@ app = App(
     summary="Upscale photographs; remove darkness, rain and shadows from them.",
     verbs={
         "prepare": Verb("ornstein_restoration.prepare:prepare", "build a training set from free photographs"),
+        "upscale": Verb("ornstein_restoration.restore:upscale", "enlarge a picture or a folder of pictures"),
+        "restore": Verb("ornstein_restoration.restore:restore", "take darkness, rain or shadows out of pictures"),
+        "export": Verb("ornstein_restoration.export:export", "turn a training checkpoint into a file for the others"),
     },
+    task="ornstein_restoration.task:RestorationTask",
+    data="ornstein_restoration.data:RestorationData",
 )

@@ -145,12 +145,13 @@ class Enhancer:
         """
         from ornstein.acceleration import accelerate
         from ornstein.checkpoint import load
+        from ornstein.device import choose_device
         from ornstein_speech.representation import CompressedSpectrogram
         from ornstein_speech.solvers import choose, starts_from_noise
 
         if batch is not None and batch < 1:
             raise UserError(f"--batch {batch} must be at least 1")
-        self.device = _device(device)
+        self.device = choose_device(device)
         path = Path(checkpoint) if checkpoint is not None else SHIPPED
         if checkpoint is None and not path.exists():
             raise UserError("this installation has no shipped weights; name some with --checkpoint FILE")
@@ -406,30 +407,3 @@ def _space_for(target: Path) -> Iterator[None]:
 def _limits(gain: float) -> tuple[float, float]:
     """Scaling leaves rounding errors beyond full scale, which a writer would report as clipping."""
     return (-1.0, 1.0) if gain < 1 else (-math.inf, math.inf)
-
-
-def _device(name: "str | torch.device") -> "torch.device":
-    """The device called `name`; auto is a GPU where there is one.
-
-    Raises:
-        UserError: no such device here.
-    """
-    import torch
-
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UserError(f"there is no device {name!r}; use auto, cpu, cuda or cuda:N") from None
-    if device.type == "cuda":
-        count = torch.cuda.device_count()
-        if count == 0:
-            raise UserError(
-                f"no GPU was found for --device {name}; use --device cpu, or install a driver and a CUDA build of torch"
-            )
-        if device.index is not None and device.index >= count:
-            raise UserError(f"there is no {name}; this machine has cuda:0 to cuda:{count - 1}")
-    elif device.type != "cpu":
-        raise UserError(f"device {name!r} is not supported; use auto, cpu, cuda or cuda:N")
-    return device

@@ -1,0 +1,155 @@
+"""From a measured picture to the restored one, whole or in tiles: what validation and `restore` share."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ornstein.denoiser import Denoiser
+from ornstein.errors import UserError
+from ornstein.samplers.base import Sampler
+from ornstein_restoration.representation import PictureSpace, pad_to_multiple
+from ornstein_restoration.tiles import (
+    Blend,
+    BlendedDenoiser,
+    NoiseField,
+    Place,
+    Tiling,
+    batched,
+    crop,
+    tile_size,
+)
+
+
+@dataclass(frozen=True)
+class Model:
+    """What samples a picture."""
+
+    denoiser: Denoiser
+    sampler: Sampler
+    representation: PictureSpace
+
+    @property
+    def evaluations(self) -> int | None:
+        """Network calls a tile (NFE), None where the step size adapts."""
+        calls = self.sampler.evaluations(self.denoiser.process)
+        return None if calls is None else calls + self.denoiser.observe_evaluations
+
+
+def restore_picture(
+    model: Model,
+    picture: Tensor,
+    mask: Tensor | None = None,
+    *,
+    seed: int = 0,
+    tiling: Tiling | None = None,
+    batch: int = 1,
+    device: torch.device | str = "cpu",
+    on_progress: Callable[[float], None] | None = None,
+) -> Tensor:
+    """The restored picture (3, scale h, scale w) in [0, 1], float32 on the CPU.
+
+    Args:
+        model: the network, how it samples, and what it runs on.
+        picture: (3, h, w) in [0, 1].
+        mask: (1, h, w) in [0, 1], where the model wants one.
+        seed: of the noise field; the same one gives the same noise in every pixel, whatever the tiles.
+        tiling: None for the whole picture at once.
+        batch: tiles that go through the network at once.
+        device: where the denoiser is.
+        on_progress: is told the share done since its last call.
+    """
+    space = model.representation
+    picture = space.measured(picture)
+    if tiling is None:
+        tiling = Tiling(size=max(*picture.shape[-2:], space.multiple), overlap=0)
+    tiling = tiling.fitting(space.multiple)
+    run = _Run(model, seed, batch, torch.device(device), on_progress or (lambda share: None))
+    return run.steps(picture, mask, tiling) if tiling.blending == "steps" else run.outputs(picture, mask, tiling)
+
+
+@dataclass(frozen=True)
+class _Run:
+    model: Model
+    seed: int
+    batch: int
+    device: torch.device
+    on_progress: Callable[[float], None]
+
+    def outputs(self, picture: Tensor, mask: Tensor | None, tiling: Tiling) -> Tensor:
+        """Every tile sampled by itself."""
+        model, space = self.model, self.model.representation
+        height, width = picture.shape[-2:]
+        tile, places = tile_size(tiling, height, width), tiling.places(height, width)
+        blend = Blend((height * space.scale, width * space.scale), tile, places, space.scale, tiling)
+        for part in batched(places, self.batch):
+            denoiser, y, condition = self._prepared(picture, mask, part, tile)
+            noise = NoiseField(self.seed, [(top * space.scale, left * space.scale) for top, left in part], space.patch)
+            share = len(part) / len(places)
+
+            def on_step(done: int, steps: int, share: float = share) -> None:
+                self.on_progress(share / steps)
+
+            x = model.sampler(denoiser, denoiser.process.start(noise(y), y), y, noise, on_step, **condition)
+            for place, result in zip(part, space.inverse(x).float(), strict=True):
+                blend.add(place, result)
+        return blend.result()
+
+    def steps(self, picture: Tensor, mask: Tensor | None, tiling: Tiling) -> Tensor:
+        """One state, the estimates blended in every step."""
+        model, space = self.model, self.model.representation
+        size = (picture.shape[-2] * space.scale, picture.shape[-1] * space.scale)
+        picture = pad_to_multiple(picture, space.multiple, space.padding)
+        mask = None if mask is None else pad_to_multiple(mask, space.multiple, space.padding)
+        height, width = picture.shape[-2:]
+        tile, places = tile_size(tiling, height, width), tiling.places(height, width)
+        size_overlap = _on_state((tiling.size, tiling.overlap), space)
+        scaled = replace(tiling, size=size_overlap[0], overlap=size_overlap[1])
+        whole, sides = _on_state((height, width), space), _on_state(tile, space)
+        at = [_on_state(place, space) for place in places]
+        blends: dict[str, Blend] = {}
+        for part in batched(places, self.batch):
+            denoiser, y, condition = self._prepared(picture, mask, part, tile)
+            if denoiser is not model.denoiser or any(c.shape[-2:] != y.shape[-2:] for c in condition.values()):
+                raise UserError(
+                    "this model has noise of its own in every pixel, or a condition of another size than its state; "
+                    "blend the outputs of its tiles, not its steps"
+                )
+            for name, maps in {"": y, **condition}.items():
+                blend = blends.setdefault(name, Blend(whole, sides, at, 1, scaled))
+                for place, one in zip(part, maps, strict=True):
+                    blend.add(_on_state(place, space), one)
+        whole_maps = {name: blend.result()[None].to(self.device) for name, blend in blends.items()}
+        y = whole_maps.pop("")
+        calls = (model.sampler.evaluations(model.denoiser.process) or model.sampler.steps) * len(places)
+        tiled = BlendedDenoiser(
+            model.denoiser, scaled, self.batch, lambda count: self.on_progress(min(1.0, count / calls))
+        )
+        noise = NoiseField(self.seed, [(0, 0)], space.patch)
+        x = model.sampler(tiled, model.denoiser.process.start(noise(y), y), y, noise, None, **whole_maps)
+        return space.inverse(x, size)[0].float().cpu()
+
+    def _prepared(
+        self, picture: Tensor, mask: Tensor | None, part: Sequence[Place], tile: tuple[int, int]
+    ) -> tuple[Denoiser, Tensor, dict[str, Tensor]]:
+        """The denoiser for a batch of tiles, its observation and its condition."""
+        space = self.model.representation
+        tiles = torch.stack([space.pad(crop(picture, place, tile)) for place in part]).to(self.device)
+        masks = None if mask is None else torch.stack([space.pad(crop(mask, place, tile)) for place in part])
+        condition = space.condition(None if masks is None else masks.to(self.device))
+        denoiser, y, seen = prepared(self.model.denoiser, space.observation(tiles))
+        return denoiser, y, seen | condition
+
+
+def prepared(denoiser: Denoiser, measured: Tensor) -> tuple[Denoiser, Tensor, dict[str, Tensor]]:
+    """The denoiser for a batch, what its process runs towards, and the condition of its calls."""
+    y, condition = denoiser.observe(measured)
+    if y is None:
+        raise ValueError(f"{type(denoiser).__name__} gives no observation")
+    return denoiser, y, condition
+
+
+def _on_state(pixels: tuple[int, int], space: PictureSpace) -> tuple[int, int]:
+    """Two lengths in pixels of the picture, in those of the state."""
+    return pixels[0] * space.scale // space.patch, pixels[1] * space.scale // space.patch

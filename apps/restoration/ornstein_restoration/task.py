@@ -1,0 +1,192 @@
+"""Training of an image restorer."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from torch import Tensor
+
+from ornstein.checkpoint import load
+from ornstein.denoiser import Denoiser
+from ornstein.errors import UserError
+from ornstein.objectives.denoising import Objective
+from ornstein.samplers.base import Sampler
+from ornstein.training.data import is_repeat
+from ornstein.training.schedule import Schedule
+from ornstein.training.seeds import derive_seed
+from ornstein.training.task import Batch, Task
+from ornstein_restoration import images
+from ornstein_restoration.representation import PictureSpace
+from ornstein_restoration.sampling import Model, restore_picture
+from ornstein_restoration.tiles import Tiling
+
+
+class RestorationTask(Task):
+    """Trains a denoiser on pictures; validation restores whole pictures and scores them.
+
+    Args:
+        denoiser: the network, its process and parameterization.
+        objective: the loss.
+        sampler: how validation and the exported checkpoint sample.
+        representation: pictures to what the process runs on.
+        optimizer: makes the optimizer from the trainable parameters.
+        schedule: learning rate over the steps.
+        seed: of every draw in training and validation.
+        compile: compile the network with torch.compile when training begins.
+        channels_last: keep the network's tensors in channels-last format: faster bf16 convolutions on GPUs.
+        log_grad_norm: log the norm of the whole gradient at every step.
+        init_from: an exported checkpoint (.safetensors) of the same network to begin with, or to validate and test.
+        predictor_from: an exported checkpoint of a regression network, for the `predictor` of the denoiser (the g of
+            UPSR); init_from and a Lightning checkpoint win over it.
+        tile: side of the tiles of pictures in validation, in pixels of the degraded picture; null for whole pictures.
+    """
+
+    app: ClassVar[str] = "restoration"
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        objective: Objective,
+        sampler: Sampler,
+        representation: PictureSpace = PictureSpace(),  # noqa: B008  # frozen
+        optimizer: Callable[[Iterable[Tensor]], torch.optim.Optimizer] = lambda weights: torch.optim.Adam(
+            weights, lr=1e-4, fused=True
+        ),
+        schedule: Schedule = Schedule(),  # noqa: B008  # frozen
+        seed: int = 0,
+        compile: bool = False,
+        channels_last: bool = False,
+        log_grad_norm: bool = False,
+        init_from: Path | None = None,
+        predictor_from: Path | None = None,
+        tile: int | None = None,
+    ) -> None:
+        super().__init__(
+            denoiser, objective, sampler, optimizer, schedule, seed, compile, channels_last, log_grad_norm, init_from
+        )
+        self.representation = representation
+        self.predictor_from = predictor_from
+        self.tiling = None if tile is None else Tiling(size=tile, overlap=tile // 8)
+
+    def prepare_batch(self, batch: Batch) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
+        """x0 and y in [-1, 1] of the clean and the degraded pictures, and the mask where the network wants one."""
+        space = self.representation
+        if "gt" not in batch:
+            raise UserError("the pictures have no clean partners; only predict works without")
+        if space.mask != "none" and "mask" not in batch:
+            raise UserError("the network wants masks and the data have none; choose data with masks or mask: none")
+        return (
+            space.forward(batch["gt"]),
+            space.observation(space.measured(batch["lq"])),
+            space.condition(batch.get("mask")),
+        )
+
+    def setup(self, stage: str) -> None:
+        if self.predictor_from is not None:
+            self._fill_predictor(self.predictor_from)
+        super().setup(stage)
+        scale = getattr(getattr(self.trainer, "datamodule", None), "scale", self.representation.scale)
+        if scale != self.representation.scale:
+            raise UserError(
+                f"the data have scale {scale}, the representation {self.representation.scale}; "
+                "set data.scale and model.representation.scale to the same"
+            )
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """PSNR in dB and SSIM of the restored pictures, RGB, and the gain in PSNR over the degraded ones."""
+        self._score(batch, batch_idx, "val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """The scores of validation, named test/..."""
+        self._score(batch, batch_idx, "test")
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> list[Tensor]:
+        """Restored pictures (3, H, W), each also written to DEFAULT_ROOT_DIR/predictions/NAME.png.
+
+        Raises:
+            UserError: a file exists already, or cannot be written.
+        """
+        if self._trial or is_repeat(
+            batch
+        ):  # a trial leaves no files; the file of a repeat is another rank's, or written
+            return self.restore_batch(batch, batch_idx)
+        targets = [self._predictions / f"{name}.png" for name in batch["name"]]
+        for target in targets:  # before the work
+            if target.exists():
+                raise UserError(f"{target} exists; choose another folder with --trainer.default_root_dir or remove it")
+        restored = self.restore_batch(batch, batch_idx)
+        for target, picture in zip(targets, restored, strict=True):
+            images.write(target, picture)
+        return restored
+
+    @rank_zero_only
+    def on_predict_end(self) -> None:
+        if not self._trial:
+            print(f"restored pictures are in {self._predictions}")
+
+    def restore_batch(self, batch: Batch, batch_idx: int) -> list[Tensor]:
+        """Restore whole pictures; every item's noise is its own, whatever the batch."""
+        if self.representation.mask != "none" and "mask" not in batch:
+            raise UserError("the network wants masks and the data have none; choose data with masks or mask: none")
+        model = Model(self.denoiser, self.sampler, self.representation)
+        seeds = [derive_seed(self.seed, "sample", i) for i in self._identities(batch, batch_idx)]
+        with torch.compiler.set_stance("force_eager"):  # pictures have many sizes; each would compile anew
+            return [
+                restore_picture(
+                    model,
+                    picture,
+                    batch["mask"][i] if "mask" in batch else None,
+                    seed=seeds[i],
+                    tiling=self.tiling,
+                    device=self.device,
+                )
+                for i, picture in enumerate(batch["lq"])
+            ]
+
+    def _score(self, batch: Batch, batch_idx: int, stage: str) -> None:
+        if "gt" not in batch:
+            raise UserError("the pictures have no clean partners to compare with; only predict works without")
+        repeat = is_repeat(batch)
+        for i, restored in enumerate(self.restore_batch(batch, batch_idx)):
+            clean = batch["gt"][i].float().cpu()
+            scores = {"psnr": psnr(restored, clean), "ssim": ssim(restored, clean)}
+            lq = batch["lq"][i].float().cpu()
+            if lq.shape == clean.shape:
+                scores["psnr_gain"] = scores["psnr"] - psnr(lq, clean)
+            self.log_means({f"{stage}/{name}": value for name, value in scores.items()}, int(not repeat))
+
+    def _fill_predictor(self, path: Path) -> None:
+        predictor: Any = getattr(self.denoiser, "predictor", None)
+        if predictor is None:
+            raise UserError(f"{type(self.denoiser).__name__} has no predictor; leave model.predictor_from out")
+        trained = load(path, self.app).denoiser.network.state_dict()
+        wanted = {name: weight.shape for name, weight in predictor.state_dict().items()}
+        if {name: weight.shape for name, weight in trained.items()} != wanted:
+            raise UserError(
+                f"{path} holds another network than the predictor of this model; give the file that fits it"
+            )
+        predictor.load_state_dict(trained)
+
+    @property
+    def _trial(self) -> bool:
+        return bool(self.trainer.fast_dev_run)  # type: ignore[attr-defined]  # Lightning sets it from outside the class
+
+    @property
+    def _predictions(self) -> Path:
+        return Path(self.trainer.default_root_dir) / "predictions"
+
+
+def psnr(picture: Tensor, clean: Tensor) -> float:
+    """PSNR in dB over the three channels of pictures (3, H, W) in [0, 1]; 100 where they are equal, for means."""
+    error = float((picture.double() - clean.double()).square().mean())
+    return min(100.0, -10 * torch.tensor(error).log10().item()) if error > 0 else 100.0
+
+
+def ssim(picture: Tensor, clean: Tensor) -> float:
+    """SSIM of pictures (3, H, W) in [0, 1] by torchmetrics: 11 x 11 Gaussian of 1.5, mean over the channels."""
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    value: Any = structural_similarity_index_measure(picture[None], clean[None], data_range=1.0)
+    return float(value)

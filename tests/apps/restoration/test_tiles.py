@@ -1,0 +1,247 @@
+"""Tiles, their blending, and noise that belongs to places."""
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from reference_vectors import ReferenceFile, reference_files
+from torch import Tensor, nn
+
+from ornstein.denoiser import Denoiser
+from ornstein.errors import UserError
+from ornstein.parameterization import X0
+from ornstein.process.rddm import RDDM
+from ornstein.process.residual_shift import ResidualShift
+from ornstein.samplers.ancestral import Ancestral
+from ornstein_restoration.representation import PictureSpace
+from ornstein_restoration.sampling import Model, restore_picture
+from ornstein_restoration.tiles import Blend, NoiseField, Tiling, tile_starts
+
+
+def starts_cases(vectors: ReferenceFile) -> list[str]:
+    return [name for name in vectors.names if name.startswith("tile_starts_")]
+
+
+@reference_files("restoration", "degradation*.npz", cases=starts_cases)
+def test_published_starts(vectors: ReferenceFile, case: str) -> None:
+    length, size, stride = map(int, case.split("_")[2:])
+    assert tile_starts(length, size, stride) == vectors[case].tolist()
+
+
+@reference_files("restoration", "degradation*.npz", needs=["tile_blend", "tile_blend_cfg"])
+def test_published_blend(vectors: ReferenceFile) -> None:
+    length, size, stride, scale = map(int, vectors["tile_blend_cfg"])
+    tiling = Tiling(size, size - stride, weights="uniform")
+    places = tiling.places(length, length)
+    blend = Blend((length * scale, length * scale), (size, size), places, scale, tiling)
+    for i, place in enumerate(places):
+        blend.add(place, torch.full((1, size * scale, size * scale), float(i)))
+    torch.testing.assert_close(blend.result()[None], vectors.tensor("tile_blend", torch.float32))
+
+
+@given(st.integers(1, 300), st.integers(1, 60), st.data())
+def test_tiles_cover_a_side(length: int, size: int, data: Any) -> None:
+    stride = data.draw(st.integers(1, size))
+    starts = tile_starts(length, size, stride)
+    covered = {i for start in starts for i in range(start, min(start + size, length))}
+    assert covered == set(range(length))
+    assert all(start + size <= length for start in starts) or starts == [0]
+    assert starts == sorted(set(starts))
+
+
+@pytest.mark.parametrize("weights", ["feather", "uniform"])
+def test_tiles_of_a_picture_give_it_back(weights: Any) -> None:
+    picture = torch.rand(3, 50, 37, generator=torch.Generator().manual_seed(0))
+    tiling = Tiling(16, 6, weights=weights)
+    places = tiling.places(50, 37)
+    blend = Blend((50, 37), (16, 16), places, 1, tiling)
+    for top, left in places:
+        blend.add((top, left), picture[:, top : top + 16, left : left + 16])
+    torch.testing.assert_close(blend.result(), picture)
+
+
+def test_noise_belongs_to_the_place() -> None:
+    whole = NoiseField(3, [(0, 0)])
+    first, second = whole(torch.empty(1, 3, 200, 150)), whole(torch.empty(1, 3, 200, 150))
+    assert not torch.equal(first, second)
+    field = NoiseField(3, [(10, 20), (63, 64)])
+    for draw in (first, second):
+        tiles = field(torch.empty(2, 3, 70, 80))
+        assert torch.equal(tiles[0], draw[0, :, 10:80, 20:100])
+        assert torch.equal(tiles[1], draw[0, :, 63:133, 64:144])
+    unshuffled = NoiseField(3, [(10, 20)], patch=4)(torch.empty(1, 48, 10, 10))
+    assert torch.equal(nn.functional.pixel_shuffle(unshuffled, 4)[0], first[0, :, 10:50, 20:60])
+    assert not torch.equal(NoiseField(4, [(0, 0)])(torch.empty(1, 3, 200, 150)), first)
+
+
+def test_noise_is_white() -> None:
+    noise = NoiseField(0, [(0, 0)])(torch.empty(1, 3, 512, 512))[0]
+    assert abs(float(noise.mean())) < 0.005
+    assert abs(float(noise.var()) - 1) < 0.01
+    for step in (1, 64):  # neither neighbours nor neighbouring blocks
+        for shifted in (noise.roll(step, 1), noise.roll(step, 2)):
+            assert abs(float((noise * shifted).mean())) < 0.005
+
+
+class Local(nn.Module):
+    """A small network that sees 3 x 3 pixels, of fixed random weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.first, self.last = nn.Conv2d(6, 8, 3, padding=1), nn.Conv2d(8, 3, 1)
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        return y + 0.3 * self.last(torch.tanh(self.first(torch.cat([x, y], 1))))
+
+
+class Moody(Local):
+    """One whose colours depend on the mean of what it sees, as a network with attention does."""
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        return super().forward(x, t, y) + y.mean((2, 3), keepdim=True)
+
+
+def model(network: nn.Module, process: Any = None, scale: int = 1, eta: float = 1.0) -> Model:
+    process = process or ResidualShift(steps=4, noise_scale=0.3)
+    denoiser = Denoiser(network.eval(), process, X0())
+    return Model(denoiser, Ancestral(steps=3, eta=eta), PictureSpace(scale=scale, multiple=8))
+
+
+def picture(height: int = 72, width: int = 88) -> Tensor:
+    return torch.rand(3, height, width, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("blending", ["outputs", "steps"])
+@pytest.mark.parametrize("scale", [1, 2])
+def test_result_does_not_depend_on_the_batch_of_tiles(blending: Any, scale: int) -> None:
+    """To the rounding of convolutions, which differs with the batch; noise and blending are the same bits."""
+    tiling = Tiling(32, 8, blending=blending)
+    one, three, many = (
+        restore_picture(model(Moody(), scale=scale), picture(), seed=5, tiling=tiling, batch=batch)
+        for batch in (1, 3, 100)
+    )
+    assert one.shape == (3, 72 * scale, 88 * scale)
+    torch.testing.assert_close(one, three, atol=2e-6, rtol=0)
+    torch.testing.assert_close(one, many, atol=2e-6, rtol=0)
+    other = restore_picture(model(Moody(), scale=scale), picture(), seed=6, tiling=tiling)
+    assert (one - other).abs().mean() > 1e-4
+
+
+class Pointwise(nn.Module):
+    """A network without sums over pixels, which rounds alike in every batch."""
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        return (x.tanh() + 2 * y) / 3
+
+
+@pytest.mark.parametrize("blending", ["outputs", "steps"])
+def test_noise_and_blending_are_the_same_bits_in_every_batch(blending: Any) -> None:
+    tiling = Tiling(32, 8, blending=blending)
+    results = [
+        restore_picture(model(Pointwise()), picture(), seed=5, tiling=tiling, batch=batch) for batch in (1, 2, 5, 100)
+    ]
+    assert all(torch.equal(results[0], other) for other in results[1:])
+    whole = restore_picture(model(Pointwise()), picture(), seed=5)
+    torch.testing.assert_close(results[0], whole, atol=2e-6, rtol=0)  # nor does it depend on there being tiles
+
+
+@pytest.mark.parametrize("blending", ["outputs", "steps"])
+def test_tiles_of_a_local_network_give_the_whole_picture(blending: Any) -> None:
+    """Noise is one field: but for the edges of tiles, whose padding the network sees, nothing differs."""
+    whole = restore_picture(model(Local()), picture(), seed=2)
+    tiled = restore_picture(model(Local()), picture(), seed=2, tiling=Tiling(40, 8, blending=blending))
+
+    def away_from_edges(side: int) -> Tensor:
+        starts = tile_starts(side, 40, 32)
+        edges = [*starts[1:], *(start + 40 for start in starts[:-1])]
+        return torch.tensor([all(i < edge - 3 or i >= edge + 3 for edge in edges) for i in range(side)])
+
+    inside = away_from_edges(72)[:, None] & away_from_edges(88)[None, :]
+    assert inside.sum() > 2000
+    torch.testing.assert_close(tiled[:, inside], whole[:, inside], atol=2e-5, rtol=0)
+    assert (tiled - whole).abs().mean() < 0.02
+
+
+def seam(result: Tensor, lines: list[int]) -> float:
+    """Mean jump between neighbouring columns at `lines`, over that elsewhere."""
+    jumps = (result[..., 1:] - result[..., :-1]).abs().mean((0, 1))
+    at = torch.zeros(len(jumps), dtype=torch.bool)
+    at[[line - 1 for line in lines]] = True
+    return float(jumps[at].mean() / jumps[~at].mean())
+
+
+def test_feathering_hides_seams() -> None:
+    """A flat ramp, restored by a network whose colour depends on the tile: the mean of tiles jumps at their edges."""
+    ramp = torch.linspace(0.2, 0.5, 160).expand(3, 32, 160).contiguous()
+    moody = model(Moody(), ResidualShift(steps=4, noise_scale=1e-4, min_noise=0.04), eta=0.0)
+    starts = tile_starts(160, 64, 48)
+    lines = sorted({*starts[1:], *(start + 64 for start in starts[:-1])})
+    uniform, feathered = (
+        seam(restore_picture(moody, ramp, tiling=Tiling(64, 16, weights=weights)), lines)  # type: ignore[arg-type]
+        for weights in ("uniform", "feather")
+    )
+    assert uniform > 5
+    assert feathered < 0.4 * uniform
+
+
+def test_rows_of_a_blended_estimate_belong_together() -> None:
+    """x = a x0 + b y + s noise holds for the blend, as for each tile."""
+    from ornstein_restoration.tiles import BlendedDenoiser
+
+    process = RDDM(steps=10)
+    tiled = BlendedDenoiser(Denoiser(Moody(), process, X0()), Tiling(16, 8))
+    x, y = torch.randn(2, 1, 3, 32, 40, generator=torch.Generator().manual_seed(0)).unbind()
+    t = torch.tensor(6.0, dtype=torch.float64)
+    with torch.no_grad():
+        estimate = tiled(x, t, y)
+    a, b, s, _ = (float(c) for c in process.coefficients(t))
+    torch.testing.assert_close(a * estimate.x0 + b * y + s * estimate.noise, x, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 90), (40, 33)])
+def test_pictures_smaller_than_a_tile(size: tuple[int, int]) -> None:
+    shares: list[float] = []
+    result = restore_picture(model(Local(), scale=2), picture(*size), tiling=Tiling(64, 8), on_progress=shares.append)
+    assert result.shape == (3, 2 * size[0], 2 * size[1])
+    assert bool(result.isfinite().all())
+    assert sum(shares) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("settings", [{"size": 8, "overlap": 8}, {"overlap": -1}, {"weights": "x"}, {"blending": "x"}])
+def test_impossible_tilings(settings: dict[str, Any]) -> None:
+    with pytest.raises(UserError):
+        Tiling(**settings)
+
+
+class Masked(nn.Module):
+    """A network that darkens the marked region."""
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor, mask: Tensor) -> Tensor:
+        return y * 0.5 - mask[:, -1:] * 0.25
+
+
+@pytest.mark.parametrize("blending", ["outputs", "steps"])
+@pytest.mark.parametrize("form", ["one_hot", "image"])
+def test_masks_are_cut_with_the_picture(blending: Any, form: Any) -> None:
+    mask = torch.zeros(1, 50, 45)
+    mask[:, 20:, 13:] = 1
+    masked = Model(
+        Denoiser(Masked(), ResidualShift(steps=4), X0()), Ancestral(steps=2, eta=0.0), PictureSpace(mask=form)
+    )
+    whole = restore_picture(masked, picture(50, 45), mask)
+    tiled = restore_picture(masked, picture(50, 45), mask, tiling=Tiling(24, 8, blending=blending), batch=3)
+    torch.testing.assert_close(tiled, whole, atol=1e-5, rtol=0)
+    outside = -1.0 if form == "one_hot" else 0.0
+    signed = (2 * picture(50, 45) - 1) * 0.5 - 0.25 * torch.where(mask > 0, 1.0, outside)
+    torch.testing.assert_close(whole, ((signed + 1) / 2).clamp(0, 1), atol=1e-5, rtol=0)
+
+
+def test_equalisation_sees_the_whole_picture() -> None:
+    equal = Model(Denoiser(Pointwise(), ResidualShift(steps=4), X0()), Ancestral(steps=2), PictureSpace(equalize=True))
+    dark = picture(48, 48) * torch.linspace(0.05, 0.5, 48)
+    whole = restore_picture(equal, dark)
+    torch.testing.assert_close(restore_picture(equal, dark, tiling=Tiling(16, 8)), whole, atol=1e-5, rtol=0)
