@@ -158,8 +158,6 @@ def sampling(name: str, variant: str, wanted: list[str]) -> dict[str, Any]:
         if kind not in wanted:
             continue
         by_one = milliseconds(partial(run, sampler, by_call[kind]), 5, 2)
-        with no_synchronisation():
-            run(sampler, by_call[kind])
         by_all = milliseconds(partial(run, GraphedSampler(sampler), by_loop[kind]), 5, 2)
         rows[title] = {
             "calls": sampler.evaluations(models[kind].process),
@@ -169,17 +167,6 @@ def sampling(name: str, variant: str, wanted: list[str]) -> dict[str, Any]:
         }
         show(f"sampling {name} ({variant})", title, rows[title])
     return rows
-
-
-class no_synchronisation:
-    """Within it, waiting for the GPU is an error."""
-
-    def __enter__(self) -> None:
-        torch.cuda.synchronize()
-        torch.cuda.set_sync_debug_mode("error")
-
-    def __exit__(self, *_: object) -> None:
-        torch.cuda.set_sync_debug_mode("default")
 
 
 def training(name: str, batch: int, variants: list[str]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ornstein.denoiser import DenoiserLike
 from ornstein.noise import Noise
-from ornstein.samplers.base import Sampler
+from ornstein.samplers.base import Sampler, SamplingError
 
 WARM_UP = 3
 """Calls before recording: libraries choose algorithms, compilers compile."""
@@ -127,6 +127,7 @@ class GraphedSampler:
 
         Raises:
             ValueError: the sampler adapts its steps.
+            SamplingError: the sample is not finite.
         """
         if self.sampler.evaluations(denoiser.process) is None:
             raise ValueError(f"{type(self.sampler).__name__} chooses its steps as it goes; no graph can hold it")
@@ -144,6 +145,11 @@ class GraphedSampler:
         _, draws, call = self._runs[key]
         drawn = {f"noise {i}": noise(x) for i in range(draws)} if noise is not None else {}
         result = call(x, **named, **drawn)
+        if not bool(result.isfinite().all()):
+            raise SamplingError(
+                f"the sample of {type(self.sampler).__name__} is not finite; run the sampler without GraphedSampler, "
+                "which says in which step that begins"
+            )
         if on_step is not None:
             for done in range(1, self.sampler.steps + 1):
                 on_step(done, self.sampler.steps)
@@ -164,7 +170,10 @@ class GraphedSampler:
     def _loop(self, denoiser: DenoiserLike) -> Callable[..., Tensor]:
         def loop(x: Tensor, **named: Any) -> Tensor:
             draws = iter([named.pop(name) for name in list(named) if name.startswith("noise ")])
-            return self.sampler(denoiser, x, noise=lambda _: next(draws), **named)
+            state = x  # not the sampler's call, which ends with a look at the values that a recording cannot take
+            for after in self.sampler.trajectory(denoiser, x, noise=lambda _: next(draws), **named):
+                state = after
+            return state
 
         return loop
 

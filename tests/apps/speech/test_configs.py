@@ -130,9 +130,13 @@ def test_components_are_rebuilt_from_their_specs(command: Any) -> None:
     assert describe(denoiser) == describe(task.denoiser)
 
 
-@pytest.mark.parametrize("command", ["prompts16k_bridge"], indirect=True)
-def test_the_shipped_weights_belong_to_their_recipe(command: Any) -> None:
-    task, shipped = command.model, load(SHIPPED, "speech")
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [("prompts16k_bridge_pesq", "prompts-16k"), ("prompts16k_ouve", "prompts-16k-score")],
+    indirect=["command"],
+)
+def test_the_shipped_weights_belong_to_their_recipe(command: Any, name: str) -> None:
+    task, shipped = command.model, load(SHIPPED.with_stem(name), "speech")
     assert describe(shipped.denoiser) == describe(task.denoiser)
     assert describe(shipped.sampler) == describe(task.sampler)
     assert describe(shipped.representation) == describe(task.representation)

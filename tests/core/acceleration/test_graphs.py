@@ -12,7 +12,9 @@ from ornstein.denoiser import Denoiser
 from ornstein.noise import SampleNoise
 from ornstein.parameterization import X0
 from ornstein.process.bridge import SchroedingerBridge
+from ornstein.samplers import base
 from ornstein.samplers.ancestral import Ancestral
+from ornstein.samplers.base import SamplingError
 from ornstein.samplers.time_grids import UniformGrid
 
 
@@ -34,7 +36,9 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[list[torch.Size]]:
     def record(function: Callable[..., Tensor], tensors: Sequence[Tensor], pool: Any = None) -> Any:
         made.append([tensor.shape for tensor in tensors])
         buffers = [torch.full_like(tensor, torch.nan) for tensor in tensors]  # what is not copied in shows
-        output = function(*(tensor.clone() for tensor in tensors)).fill_(torch.nan)
+        with monkeypatch.context() as patch:  # the values that a sampler looks at do not exist while recording
+            patch.setattr(base._Watched, "finish", lambda _: pytest.fail("values are looked at"))
+            output = function(*(tensor.clone() for tensor in tensors)).fill_(torch.nan)
         return graphs._Recording(Replayed(function, buffers, output), buffers, output)  # type: ignore[arg-type]
 
     monkeypatch.setattr(graphs, "record", record)
@@ -111,3 +115,11 @@ def test_loops_beyond_the_limit_run_plainly(denoiser: Denoiser, recorded: list[l
     with pytest.warns(UserWarning, match="more than 1 shapes"):
         assert torch.equal(graphed(denoiser, two, two), sampler(denoiser, two, two))
     assert len(recorded) == 1
+
+
+def test_a_sample_that_is_not_finite_is_told(denoiser: Denoiser, recorded: list[list[torch.Size]]) -> None:
+    graphed = GraphedSampler(Ancestral(steps=2, eta=0.0, grid=UniformGrid(end=1e-3)))
+    y = torch.ones(1, 2)
+    graphed(denoiser, y, y)
+    with pytest.raises(SamplingError, match="Ancestral is not finite; run the sampler without"):
+        graphed(denoiser, y, torch.full_like(y, torch.inf))
