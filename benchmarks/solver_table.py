@@ -8,26 +8,21 @@ Writes benchmarks/results/solver_table.json and the tables of docs/samplers.md. 
 import argparse
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ornstein.analysis.mixture import GaussianMixture, MixtureDenoiser, exact_flow
+from ornstein.analysis.examples import MIXTURE, PROCESSES, Y, exact_between, weights_of
+from ornstein.analysis.mixture import MixtureDenoiser
 from ornstein.analysis.solvers import characteristic, final_w, flow_errors, measured_order, stability_interval
 from ornstein.files import atomic_path
 from ornstein.process.affine import Process, combine
-from ornstein.process.bbed import BBED
-from ornstein.process.bridge import SchroedingerBridge
 from ornstein.process.edm import EDM
-from ornstein.process.ouve import OUVE
-from ornstein.process.ouvp import OUVP
-from ornstein.process.rectified_flow import RectifiedFlow
 from ornstein.process.ve import VE
-from ornstein.process.vp import VP, CosineVP
 from ornstein.samplers.adams import DEIS, LMS, AdamsBashforth, ExponentialAdams
 from ornstein.samplers.base import Sampler, SamplingError
 from ornstein.samplers.dpm_multistep import DPMSolver, DPMSolverPP
@@ -38,31 +33,12 @@ from ornstein.samplers.lml import DDIM, LML
 from ornstein.samplers.momentum import GHVB, GHVB_WEIGHTS, HeavyBall
 from ornstein.samplers.ode_solvers import DPMSolverPP2M, Euler, FlowSolver, Heun
 from ornstein.samplers.pndm import ADAMS, PLMS
-from ornstein.samplers.time_grids import KarrasGrid, PowerGrid, TimeGrid, UniformGrid, UserGrid
+from ornstein.samplers.time_grids import KarrasGrid, UserGrid
 from ornstein.samplers.unipc import UniPC
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "solver_table.json"
 PAGE = ROOT / "docs" / "samplers.md"
-
-MIXTURE = GaussianMixture(
-    weights=torch.tensor([0.3, 0.7], dtype=torch.float64),
-    means=torch.tensor([[-1.0, 0.5], [0.6, -0.4]], dtype=torch.float64),
-    covariances=torch.tensor([[[0.10, 0.03], [0.03, 0.08]], [[0.06, -0.02], [-0.02, 0.12]]], dtype=torch.float64),
-)
-Y = torch.tensor([0.8, -1.2], dtype=torch.float64)
-
-PROCESSES: dict[str, Process] = {
-    "VP": VP(),
-    "cosine VP": CosineVP(),
-    "VE": VE(sigma_min=1e-3, sigma_max=20.0),
-    "EDM": EDM(sigma_max=20.0),
-    "rectified flow": RectifiedFlow(),
-    "OUVE": OUVE(),
-    "OUVP": OUVP(beta_min=0.1, beta_max=4.0),
-    "BBED": BBED(),
-    "bridge": SchroedingerBridge(),
-}
 
 SOLVERS: dict[str, tuple[Sampler, float, int]] = {
     "Euler (DDIM)": (Euler(), 1, 1),
@@ -101,18 +77,14 @@ INSIDE = (0.6, 8.0)
 LAST = 8.0
 
 
-@lru_cache
-def between(first: float, last: float, count: int = 16) -> tuple[Tensor, Tensor]:
-    """Exact draws of w at kappa = `first`, and where the flow takes them at `last`."""
-    generator = torch.Generator().manual_seed(0)
-    x0 = MIXTURE.sample(count, generator)
-    w = first * x0 + torch.randn(count, 2, generator=generator, dtype=torch.float64)
-    return w, exact_flow(MIXTURE, w, first, last)
+def between(process: Process, first: float, last: float) -> tuple[Tensor, Tensor]:
+    """`exact_between` of the weights of a process."""
+    return exact_between(first, last, weights=weights_of(process))
 
 
 def order_inside(solver: Sampler, process: Process, steps: tuple[int, int] = (40, 80)) -> float:
     """Measured order between two kappa of either process, a > 0 and s > 0, from a cold start."""
-    w, exact = between(*INSIDE)
+    w, exact = between(process, *INSIDE)
     found = flow_errors(MIXTURE, process, solver, w, INSIDE, steps, y=Y.expand_as(w), exact=exact)
     return measured_order(found, steps)
 
@@ -124,7 +96,7 @@ def order_from_the_start(solver: Sampler, process: Process, steps: tuple[int, in
     """
     kappa = float(process.kappa(process.T))
     kappa = kappa if math.isfinite(kappa) else 0.0
-    w, exact = between(kappa, LAST)
+    w, exact = between(process, kappa, LAST)
     last = float(process.time_at_kappa(LAST))
     errors = []
     for n in steps:
@@ -140,21 +112,21 @@ def order_from_the_start(solver: Sampler, process: Process, steps: tuple[int, in
 
 
 def grid_from_the_start(process: Process, steps: int, last: float) -> UserGrid:
-    """Times from T to `last`."""
-    if float(process.kappa(process.T)) == 0 and float(process.coefficients(torch.tensor(process.T).double()).s) == 0:
-        grid: TimeGrid = PowerGrid(end=last)
-    elif isinstance(process, (VE, EDM)):
+    """Times from T to `last`, also between the nodes of a table."""
+    ramp = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+    if isinstance(process, (VE, EDM)):
         first, end = (float(process.kappa(t)) for t in (process.T, last))
-        ramp = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
         return UserGrid(tuple(process.time_at_kappa(first ** (1 - ramp) * end**ramp).tolist()))
-    else:
-        grid = UniformGrid(end=last)
-    return UserGrid(tuple(grid(process, steps).tolist()))
+    return UserGrid(tuple((process.T - (process.T - last) * (ramp if _noisy_at_T(process) else ramp**2)).tolist()))
+
+
+def _noisy_at_T(process: Process) -> bool:
+    return bool(process.reference(torch.tensor(process.T, dtype=torch.float64)).s > 0)
 
 
 def start_w(process: Process, method: Sampler, w: Tensor) -> Tensor:
     """Final w of a run from T; where s_T = 0 the sampler draws `w` itself."""
-    if float(process.coefficients(torch.tensor(process.T, dtype=torch.float64)).s) > 0:
+    if _noisy_at_T(process):
         return final_w(MIXTURE, process, method, w, Y.expand_as(w))
     y = Y.expand_as(w)
     end = process.coefficients(method.times(process)[-1])
@@ -165,7 +137,7 @@ def start_w(process: Process, method: Sampler, w: Tensor) -> Tensor:
 def errors(solver: Sampler, calls_a_step: int, process: Process) -> list[float | str | None]:
     """RMS error of u/a at kappa = 8 for every number of calls, from kappa = 0.05, on the grid a user would take."""
     first, last = (float(process.time_at_kappa(k)) for k in (0.05, LAST))
-    w, exact = between(max(0.05, float(process.kappa(process.T))), LAST)
+    w, exact = between(process, max(0.05, float(process.kappa(process.T))), LAST)
     found: list[float | str | None] = []
     for calls in CALLS:
         steps = calls // calls_a_step
@@ -207,20 +179,25 @@ def tables(result: dict[str, Any]) -> str:
     """The part of docs/samplers.md that is measured."""
     names = list(PROCESSES)
     head = "| solver | " + " | ".join(names) + " |\n" + "| --- " * (len(names) + 1) + "|\n"
-    orders, starts, found = "", "", ""
-    for solver in result["solvers"]:
-        row = result["solvers"][solver]
-        orders += f"| {solver} | " + " | ".join(f"{row['order'][p]:.2f}" for p in names) + " |\n"
-        starts += f"| {solver} | " + " | ".join(_order(row["order_from_T"][p]) for p in names) + " |\n"
-        found += f"| {solver} | " + " | ".join(" / ".join(_error(e) for e in row["errors"][p]) for p in names) + " |\n"
-    intervals = "| method | interval |\n| --- | --- |\n"
-    intervals += "".join(f"| {name} | {value:.2f} |\n" for name, value in result["stability"].items())
-    return (
-        f"Orders inside, from a cold start (a multistep method of order 3 or 4 is limited to 2 by its first step):\n\n"
-        f"{head}{orders}\nOrders from T, where a = 0 on rectified flow and cosine VP and s = 0 on the bridge:\n\n"
-        f"{head}{starts}\nRMS error of (x - b y)/a at {' / '.join(map(str, CALLS))} calls from kappa 0.05 to 8, steps "
-        f"uniform in t (VE, EDM: Karras):\n\n{head}{found}\nStability intervals, to -x:\n\n{intervals}"
+
+    def table(cell: Callable[[dict[str, Any], str], str]) -> str:
+        rows = result["solvers"].items()
+        return head + "".join(f"| {solver} | {' | '.join(cell(row, p) for p in names)} |\n" for solver, row in rows)
+
+    page = (
+        "Orders inside, from a cold start (a multistep method of order 3 or 4 is limited to 2 by its first step):\n\n"
+        + table(lambda row, p: f"{row['order'][p]:.2f}")
+        + "\nOrders from T. There a = 0 on rectified flow, cosine VP and RDDM, a < 0 on the last Resfusion, for many "
+        "steps of first order, and s = 0 on the bridge and the interpolants:\n\n"
+        + table(lambda row, p: _order(row["order_from_T"][p]))
     )
+    for i, calls in enumerate(CALLS):
+        page += (
+            f"\nRMS error of (x - b y)/a with {calls} calls from kappa 0.05 to 8, steps uniform in t (VE, EDM: "
+            f"Karras):\n\n{table(lambda row, p: _error(row['errors'][p][i]))}"  # noqa: B023
+        )
+    intervals = "".join(f"| {name} | {value:.2f} |\n" for name, value in result["stability"].items())
+    return f"{page}\nStability intervals, to -x:\n\n| method | interval |\n| --- | --- |\n{intervals}"
 
 
 def _order(value: float | str) -> str:

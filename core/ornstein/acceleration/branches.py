@@ -27,6 +27,8 @@ def evaluate_together(
             is the observation of that condition.
         y: observation of the conditions that bring none.
 
+    An estimate that took `y` as it is holds `y` itself.
+
     Raises:
         ValueError: no condition, or conditions with different names.
     """
@@ -39,7 +41,8 @@ def evaluate_together(
         return torch.cat([tensor] * count)
 
     joined = {name: torch.cat([condition[name] for condition in conditions]) for name in conditions[0]}
-    observation = joined.pop("y", None if y is None else repeated(y))
+    given = joined.pop("y", None)
+    observation = repeated(y) if given is None and y is not None else given
     whole = denoiser(repeated(x), t if t.ndim == 0 else repeated(t), observation, **joined)
     parts = []
     for begin in range(0, count * size, size):
@@ -51,7 +54,7 @@ def evaluate_together(
                 t,
                 whole.x0[own],
                 whole.noise[own],
-                None if whole.y is None else whole.y[own],
+                y if given is None and whole.y is observation else None if whole.y is None else whole.y[own],
             )
         )
     return parts

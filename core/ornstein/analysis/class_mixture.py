@@ -43,9 +43,9 @@ class ClassMixture:
         s^2)."""
         a, b, s, _ = process.coefficients(as_time(t))
         u = combine(x, (torch.ones_like(b), x), (-b, process.require(y))).flatten(1).double()
-        a, s = (expand(c, u).reshape(-1, 1, 1) for c in (a, s))
+        a, s = ((expand(c, x) * torch.ones_like(x)).flatten(1).double()[:, None] for c in (a, s))
         means, covariances = self.mixture.means.to(u), self.mixture.covariances.to(u)
-        spread = a[..., None] ** 2 * covariances + s[..., None] ** 2 * torch.eye(u.shape[1]).to(u)
+        spread = a[..., None] * covariances * a[..., None, :] + torch.diag_embed(s**2)
         marginal = torch.distributions.MultivariateNormal(a * means, spread)
         joint = self.mixture.weights.to(u).log() + marginal.log_prob(u[:, None])
         own = self.classes[:, None] == torch.arange(int(self.classes.max()) + 1)

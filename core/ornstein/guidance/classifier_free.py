@@ -90,7 +90,7 @@ def extrapolate(one: Estimate, other: Estimate, scale: float) -> Estimate:
     """other + scale (one - other), in x0, noise and an estimated y; x = a x0 + b y + s noise stays true."""
     x0 = other.x0 + scale * (one.x0 - other.x0)
     noise = other.noise + scale * (one.noise - other.noise)
-    y = one.y if one.y is None or other.y is None else other.y + scale * (one.y - other.y)
+    y = one.y if one.y is None or other.y is None or one.y is other.y else other.y + scale * (one.y - other.y)
     return Estimate(one.process, one.x, one.t, x0, noise, y)
 
 

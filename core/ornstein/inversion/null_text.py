@@ -8,22 +8,11 @@ from torch import Tensor
 from ornstein.denoiser import DenoiserLike
 from ornstein.errors import UserError
 from ornstein.estimate import Estimate
+from ornstein.guidance.classifier_free import extrapolate
 from ornstein.inversion.ddim import DDIMInversion, require_finite
 from ornstein.process.affine import as_time
 
 Condition = dict[str, Tensor]
-
-
-def guided(conditional: Estimate, unconditional: Estimate, guidance: float) -> Estimate:
-    """unconditional + guidance (conditional - unconditional), for x0 and noise alike (Ho and Salimans 2022)."""
-    return Estimate(
-        conditional.process,
-        conditional.x,
-        conditional.t,
-        unconditional.x0 + guidance * (conditional.x0 - unconditional.x0),
-        unconditional.noise + guidance * (conditional.noise - unconditional.noise),
-        conditional.y,
-    )
 
 
 @dataclass(frozen=True)
@@ -63,7 +52,7 @@ class NullTextGuidance:
         if float(distance[step]) > 1e-9:
             raise UserError(f"the code has no null condition for t = {float(t):g}; sample on the grid it was made with")
         unconditional = self.denoiser(x, t, y, **self.code.null[step])
-        return guided(self.denoiser(x, t, y, **condition), unconditional, self.guidance)
+        return extrapolate(self.denoiser(x, t, y, **condition), unconditional, self.guidance)
 
 
 @dataclass(frozen=True)
@@ -114,7 +103,7 @@ class NullTextInversion:
 
             def step(values: Condition, x=x, t=t, s=s, conditional=conditional) -> Tensor:  # type: ignore[no-untyped-def]
                 full = {**null, **{name: value.to(null[name].dtype) for name, value in values.items()}}
-                estimate = guided(conditional, denoiser(x, t, y, **full), self.guidance)
+                estimate = extrapolate(conditional, denoiser(x, t, y, **full), self.guidance)
                 return denoiser.process.step(x, t, s, estimate.x0, y)
 
             current, record = self._fit(step, current, pivot[i + 1], i)

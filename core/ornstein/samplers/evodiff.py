@@ -28,7 +28,7 @@ class EVODiff(FlowSolver):
         m1 = m0 = x
         called = False  # the call inside a step serves the next one
         for i, (now, ahead) in enumerate(run.steps):
-            m0 = m0 if called else run.x0(x, now)
+            m0 = m0 if called else run.x0_alone(x, now)
             euler = run.data_step(x, now, ahead, m0)
             called = first < i < last
             if not first < i <= last:
@@ -41,7 +41,7 @@ class EVODiff(FlowSolver):
                 euler = run.scaled(euler, ahead)
                 d1, ratio = step.first_difference(m0, m1)
                 guess = euler + 0.5 * step.k * step.h * d1 / ratio
-                m = run.x0(run.unscaled(guess, ahead), ahead)
+                m = run.x0_alone(run.unscaled(guess, ahead), ahead)
                 correction = step.correction(guess - euler, d1, ratio, m, m0, m1, many=len(regular) > 20)
                 x, m1, m0 = run.unscaled(euler + correction, ahead), m0, m
             yield x

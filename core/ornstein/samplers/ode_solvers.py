@@ -3,12 +3,17 @@
 They form their weights from (a, s), so that a <= 0 and s = 0 are ordinary: lambda = log kappa is taken only where it
 exists, and a step that touches another place is of first order. On a bridge s_T = 0: w_T = 0 there is the published
 deterministic output; `random_start` draws w_T ~ N(0, I), the law of the flow.
+
+Where the denoiser estimates the observation, yhat moves along the flow as x0hat does: d(x/s) = x0 d(a/s) + y d(b/s),
+d(x/a) = noise d(s/a) + y d(b/a). A prediction then carries yhat beside it, (2, B, *), and what a solver makes of
+several predictions it makes of both. That keeps the order 2, but no more.
 """
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,11 +22,18 @@ from ornstein.denoiser import DenoiserLike
 from ornstein.estimate import Estimate
 from ornstein.noise import Noise
 from ornstein.process.affine import Process
-from ornstein.samplers.base import Sampler, drawn
+from ornstein.samplers.base import Sampler, SamplingError, drawn
 from ornstein.samplers.weights import Node, Weight, nodes_at, weighted
 
 Direction = Callable[[Tensor], Tensor]
 """Changes a direction before the step is taken; keeps what it remembers for one run."""
+
+
+class Prediction(NamedTuple):
+    """What a call says, (B, *) each, or (2, B, *) with the observation that it estimates."""
+
+    x0: Tensor
+    noise: Tensor
 
 
 class Run:
@@ -46,15 +58,20 @@ class Run:
         self._start: Tensor | None = None
         self._seen = y if self.process.observed else None  # the first call gives it where the denoiser estimates it
 
-    def estimate(self, x: Tensor, node: Node) -> Estimate:
+    def estimate(self, x: Tensor, node: Node) -> Prediction:
         """Call the denoiser."""
-        estimate = self._denoiser(x, node.t, self._y, **self._condition)
-        self._seen = self.process.require(estimate.y)
-        return estimate
+        estimate = self._ask(x, node)
+        if self._seen is None or self._seen is self._y:
+            return Prediction(estimate.x0, estimate.noise)
+        return Prediction(torch.stack([estimate.x0, self._seen]), torch.stack([estimate.noise, self._seen]))
 
     def x0(self, x: Tensor, node: Node) -> Tensor:
         """The clean signal seen from `x`."""
         return self.estimate(x, node).x0
+
+    def x0_alone(self, x: Tensor, node: Node) -> Tensor:
+        """The same, always (B, *): steps with it take the last observation that the denoiser estimated."""
+        return self._ask(x, node).x0
 
     def noise(self, x: Tensor, node: Node) -> Tensor:
         """The unit noise seen in `x`."""
@@ -71,7 +88,8 @@ class Run:
         """`data_step` as it is: what a solver of the noise falls back on, whose direction is not x0."""
         ratio = 0.0 if now.noiseless else ahead.s / now.s
         start = self._start_noise(x) if now.noiseless else None
-        known = (ahead.a - now.a * ratio, x0), (ahead.b - now.b * ratio, self._seen)
+        x0, y = self._parts(x, x0)
+        known = (ahead.a - now.a * ratio, x0), (ahead.b - now.b * ratio, y)
         return weighted(x, (ratio, x), *known, (ahead.s, start))
 
     def noise_step(self, x: Tensor, now: Node, ahead: Node, noise: Tensor) -> Tensor:
@@ -81,12 +99,14 @@ class Run:
 
     def towards_noise(self, x: Tensor, now: Node, ahead: Node) -> Tensor:
         """a' x0 + b' y + s' noise with one call, the step as DDIM writes it."""
-        estimate = self.estimate(x, now)
+        estimate = self._ask(x, now)
         noise = self._start_noise(x) if now.noiseless else (self.increment or self.direction)(estimate.noise)
         return weighted(x, (ahead.a, estimate.x0), (ahead.b, self._seen), (ahead.s, noise))
 
     def scaled(self, x: Tensor, node: Node) -> Tensor:
         """u/a = (x - b y)/a."""
+        if self.process.observed and self._seen is None:
+            raise SamplingError("this sampler moves x before its first call; give it the observation y")
         return weighted(x, (1 / node.a, x), (-node.b / node.a, self._seen))
 
     def unscaled(self, scaled: Tensor, node: Node) -> Tensor:
@@ -116,9 +136,19 @@ class Run:
         return nodes_at(self.process, torch.where(regular, self.process.time_at_kappa(inside), times))
 
     def _move(self, x: Tensor, now: Node, ahead: Node, ratio: Weight, weight: Weight, direction: Tensor) -> Tensor:
+        direction, y = self._parts(x, direction)
         if self.increment is not None:
             weight, direction = 1.0, self.increment(weighted(x, (weight, direction)))
-        return weighted(x, (ratio, x), (weight, direction), (ahead.b - now.b * ratio, self._seen))
+        return weighted(x, (ratio, x), (weight, direction), (ahead.b - now.b * ratio, y))
+
+    def _ask(self, x: Tensor, node: Node) -> Estimate:
+        estimate = self._denoiser(x, node.t, self._y, **self._condition)
+        self._seen = self.process.require(estimate.y)
+        return estimate
+
+    def _parts(self, x: Tensor, direction: Tensor) -> tuple[Tensor, Tensor | None]:
+        """A direction and the observation that goes with it."""
+        return (direction[0], direction[1]) if direction.ndim > x.ndim else (direction, self._seen)
 
     def _start_noise(self, x: Tensor) -> Tensor | None:
         if self._random_start and self._start is None:

@@ -7,6 +7,7 @@ from ornstein.analysis.class_mixture import ClassMixture, ClassMixtureDenoiser
 from ornstein.analysis.mixture import GaussianMixture, MixtureDenoiser
 from ornstein.errors import UserError
 from ornstein.process.ouve import OUVE
+from ornstein.process.upsr import UPSR
 from ornstein.process.vp import VP
 
 
@@ -24,12 +25,14 @@ def classes(dimension: int) -> ClassMixture:
 
 
 @pytest.mark.parametrize("dimension", [1, 2, 12])
-@pytest.mark.parametrize("process", [VP(), OUVE()], ids=repr)
-def test_bayes_rule_of_the_scores(dimension: int, process: VP | OUVE) -> None:
-    """score(x | c) = score(x) + grad log p(c | x), for times one a sample."""
+@pytest.mark.parametrize("process", [VP(), OUVE(), UPSR()], ids=repr)
+def test_bayes_rule_of_the_scores(dimension: int, process: VP | OUVE | UPSR) -> None:
+    """score(x | c) = score(x) + grad log p(c | x), for times one a sample and with a map of noise levels."""
     data = classes(dimension)
+    if isinstance(process, UPSR):
+        process = process.weighted(torch.linspace(0.4, 1.3, dimension, dtype=torch.float64)[None])
     x = torch.randn(6, dimension, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    y, t = torch.zeros_like(x), torch.linspace(0.2, 0.9, 6, dtype=torch.float64)
+    y, t = torch.zeros_like(x), process.T * torch.linspace(0.2, 0.9, 6, dtype=torch.float64)
     label = torch.tensor([0, 1, 0, 1, 1, 0])
     posterior = data.log_class_posterior(x, process, t, y)
     torch.testing.assert_close(posterior.exp().sum(1), torch.ones(6, dtype=torch.float64))

@@ -9,26 +9,11 @@ from torch import Tensor
 from ornstein.analysis.class_mixture import ClassMixture
 from ornstein.analysis.mixture import GaussianMixture
 from ornstein.process.affine import Process
-from ornstein.process.bbed import BBED
-from ornstein.process.bridge import SchroedingerBridge
 from ornstein.process.edm import EDM
-from ornstein.process.ouve import OUVE
-from ornstein.process.ouvp import OUVP
-from ornstein.process.rectified_flow import RectifiedFlow
 from ornstein.process.ve import VE
-from ornstein.process.vp import VP, CosineVP, VariancePreserving
+from ornstein.process.vp import VariancePreserving
+from ornstein.samplers.time_grids import KarrasGrid, TimeGrid, UserGrid
 
-PROCESSES: dict[str, Process] = {
-    "vp": VP(),
-    "cosine": CosineVP(),
-    "ve": VE(sigma_min=1e-3, sigma_max=20.0),
-    "edm": EDM(sigma_max=20.0),
-    "rf": RectifiedFlow(),
-    "ouve": OUVE(),
-    "bridge": SchroedingerBridge(),
-    "ouvp": OUVP(beta_min=0.1, beta_max=4.0),
-    "bbed": BBED(),
-}
 CLASSES = ClassMixture(
     GaussianMixture(
         weights=torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64),
@@ -40,6 +25,13 @@ CLASSES = ClassMixture(
     ),
     classes=torch.tensor([0, 1, 1]),
 )
+
+
+def evenly(process: Process, steps: int, start: float = 1.0) -> TimeGrid:
+    """Equal steps from the time `start` T to 0, between the nodes of a table too; in rho on VE and EDM."""
+    if isinstance(process, (VE, EDM)):
+        return KarrasGrid(sigma_max=20.0 * start)
+    return UserGrid(tuple(torch.linspace(start * process.T, 0.0, steps + 1, dtype=torch.float64).tolist()))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from reference_vectors import ReferenceFile, reference_files
 from torch import Tensor
 
 from ornstein.analysis.class_mixture import ClassMixtureDenoiser
+from ornstein.analysis.examples import PROCESSES
 from ornstein.analysis.mixture import GaussianMixture, MixtureDenoiser
 from ornstein.denoiser import DenoiserLike
 from ornstein.errors import UserError
@@ -18,7 +19,7 @@ from ornstein.process.affine import Process
 from ornstein.process.prediction import Prediction
 from ornstein.samplers.ancestral import Ancestral
 from ornstein.samplers.time_grids import UniformGrid, UserGrid
-from tests.core.inversion.exact import CLASSES, PROCESSES, discrete, mixture, random
+from tests.core.inversion.exact import CLASSES, discrete, evenly, mixture, random
 
 Y = torch.tensor([0.8, -1.2], dtype=torch.float64)
 
@@ -70,7 +71,7 @@ def test_exact_on_every_process(name: str, eta: float) -> None:
     process, label = PROCESSES[name], torch.tensor([0, 1, 1, -1])
     denoiser = ClassMixtureDenoiser(CLASSES, process)
     x0, y = CLASSES.mixture.sample(4, torch.Generator().manual_seed(1)), Y.expand(4, 2)
-    inversion = EditFriendlyInversion(20, eta=eta)
+    inversion = EditFriendlyInversion(20, evenly(process, 20), eta=eta)
     code = inversion(denoiser, x0, SampleNoise(range(4)), y, label=label)
     for skip in (0, 7, 19):
         recon = inversion.decode(denoiser, code, y, skip, label=label)
@@ -80,14 +81,14 @@ def test_exact_on_every_process(name: str, eta: float) -> None:
 
 
 def test_float32_is_exact_to_its_digits() -> None:
-    denoiser, x0 = ClassMixtureDenoiser(CLASSES, PROCESSES["vp"]), random(4, 2).float()
+    denoiser, x0 = ClassMixtureDenoiser(CLASSES, PROCESSES["VP"]), random(4, 2).float()
     inversion = EditFriendlyInversion(50)
     code = inversion(denoiser, x0, SampleNoise(range(4)))
     torch.testing.assert_close(inversion.decode(denoiser, code), x0, rtol=0, atol=1e-4)
 
 
 def test_decoding_is_the_ancestral_sampler_with_the_noise_of_the_code() -> None:
-    denoiser, x0 = ClassMixtureDenoiser(CLASSES, PROCESSES["ouve"]), random(4, 2)
+    denoiser, x0 = ClassMixtureDenoiser(CLASSES, PROCESSES["OUVE"]), random(4, 2)
     inversion = EditFriendlyInversion(12, UniformGrid(end=0.05))
     code = inversion(denoiser, x0, SampleNoise(range(4)), Y.expand(4, 2))
     draws = iter(code.corrections)
@@ -96,14 +97,14 @@ def test_decoding_is_the_ancestral_sampler_with_the_noise_of_the_code() -> None:
 
 
 def test_draws_of_a_sample_do_not_depend_on_its_batch() -> None:
-    denoiser, x0, inversion = ClassMixtureDenoiser(CLASSES, PROCESSES["vp"]), random(3, 2), EditFriendlyInversion(6)
+    denoiser, x0, inversion = ClassMixtureDenoiser(CLASSES, PROCESSES["VP"]), random(3, 2), EditFriendlyInversion(6)
     together = inversion(denoiser, x0, SampleNoise([4, 5, 6])).corrections
     alone = inversion(denoiser, x0[1:2], SampleNoise([5])).corrections
     torch.testing.assert_close(together[:, 1:2], alone, rtol=1e-12, atol=1e-12)
 
 
 def test_edits_move_towards_the_new_class() -> None:
-    process = PROCESSES["vp"]
+    process = PROCESSES["VP"]
     denoiser, inversion = ClassMixtureDenoiser(CLASSES, process), EditFriendlyInversion(20)
     x0 = CLASSES.given(0).sample(32, torch.Generator().manual_seed(2))
     code = inversion(denoiser, x0, SampleNoise(range(32)), label=torch.zeros(32))
@@ -116,7 +117,7 @@ def test_edits_move_towards_the_new_class() -> None:
 
 
 def test_bad_requests() -> None:
-    denoiser, inversion = ClassMixtureDenoiser(CLASSES, PROCESSES["vp"]), EditFriendlyInversion(4)
+    denoiser, inversion = ClassMixtureDenoiser(CLASSES, PROCESSES["VP"]), EditFriendlyInversion(4)
     code = inversion(denoiser, random(2, 2), SampleNoise([1, 2]))
     for eta in (0.0, 1.5):
         with pytest.raises(UserError, match="0 < eta <= 1"):

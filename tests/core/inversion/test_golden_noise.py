@@ -10,6 +10,7 @@ from reference_vectors import ReferenceFile, reference_files
 from torch import Tensor
 
 from ornstein.analysis.class_mixture import ClassMixtureDenoiser
+from ornstein.analysis.examples import PROCESSES
 from ornstein.errors import UserError
 from ornstein.estimate import Estimate
 from ornstein.inversion.golden_noise import GoldenNoise, read_pairs, train_npnet
@@ -18,7 +19,7 @@ from ornstein.inversion.null_text import guided
 from ornstein.process.affine import Process
 from ornstein.samplers.ode_solvers import Euler
 from ornstein.samplers.time_grids import UniformGrid, UserGrid
-from tests.core.inversion.exact import CLASSES, PROCESSES, random
+from tests.core.inversion.exact import CLASSES, random
 
 
 class Guided:
@@ -83,7 +84,7 @@ def test_equal_guidance_returns_the_noise(name: str) -> None:
 
 def test_golden_noise_raises_the_probability_of_the_class() -> None:
     """And the opposite difference, as a control, lowers it."""
-    process = PROCESSES["vp"]
+    process = PROCESSES["VP"]
     strong, plain, label = Guided(process, 4.0), Guided(process, 1.0), torch.zeros(200, dtype=torch.long)
     method, z = GoldenNoise(Euler(6, UniformGrid(start=0.8))), random(200, 2)
     golden = method.improve(strong, plain, z, label=label)
@@ -98,11 +99,11 @@ def test_golden_noise_raises_the_probability_of_the_class() -> None:
 
 def score(sample: Tensor, condition: dict[str, Tensor]) -> Tensor:
     rows = torch.arange(len(sample))
-    return CLASSES.log_class_posterior(sample, PROCESSES["vp"], 0.05)[rows, condition["label"].long()]
+    return CLASSES.log_class_posterior(sample, PROCESSES["VP"], 0.05)[rows, condition["label"].long()]
 
 
 def test_collect_resumes_and_training_lowers_the_loss(tmp_path: Path) -> None:
-    process = PROCESSES["vp"]
+    process = PROCESSES["VP"]
     strong, plain = Guided(process, 3.0), Guided(process, 1.0)
     method = GoldenNoise(Euler(4, UniformGrid(start=0.8)))
     batches = [{"label": torch.tensor([0, 1] * 32)} for _ in range(2)]
@@ -129,7 +130,7 @@ def test_collect_resumes_and_training_lowers_the_loss(tmp_path: Path) -> None:
 
 
 def test_bad_requests(tmp_path: Path) -> None:
-    process, broken = PROCESSES["vp"], tmp_path / "pairs_00000.safetensors"
+    process, broken = PROCESSES["VP"], tmp_path / "pairs_00000.safetensors"
     plain, method = Guided(process, 1.0), GoldenNoise(Euler(2))
     broken.write_bytes(b"short")
     with pytest.raises(UserError, match="delete it"):

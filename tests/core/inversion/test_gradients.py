@@ -8,6 +8,7 @@ from reference_vectors import ReferenceFile, reference_files
 from torch import Tensor, nn
 
 from ornstein.analysis.class_mixture import ClassMixtureDenoiser
+from ornstein.analysis.examples import PROCESSES
 from ornstein.analysis.mixture import GaussianMixture, MixtureDenoiser
 from ornstein.denoiser import Denoiser
 from ornstein.errors import UserError
@@ -20,7 +21,7 @@ from ornstein.samplers.ancestral import Ancestral
 from ornstein.samplers.base import Sampler
 from ornstein.samplers.ode_solvers import DPMSolverPP2M, Euler, Heun
 from ornstein.samplers.time_grids import LogSNRGrid, UniformGrid, UserGrid
-from tests.core.inversion.exact import CLASSES, PROCESSES, mixture, random
+from tests.core.inversion.exact import CLASSES, mixture, random
 
 
 def flow_cases(vectors: ReferenceFile) -> list[str]:
@@ -87,7 +88,7 @@ def gradients(end: Tensor, *inputs: Tensor) -> list[Tensor]:
 @pytest.mark.parametrize(
     "sampler", [Euler(), Heun(), DPMSolverPP2M(), Ancestral(), Ancestral(eta=0.5)], ids=lambda s: repr(s)[:24]
 )
-@pytest.mark.parametrize("name", ["vp", "edm", "ouve", "bridge"])
+@pytest.mark.parametrize("name", ["VP", "EDM", "OUVE", "bridge"])
 def test_checkpointing_is_autograd(name: str, sampler: Sampler) -> None:
     """x, y, the condition and every weight, through every sampler; one more call for each."""
     denoiser = tiny(name)
@@ -107,7 +108,7 @@ def test_checkpointing_is_autograd(name: str, sampler: Sampler) -> None:
 
 
 @pytest.mark.parametrize("method", ["euler", "midpoint", "rk4"])
-@pytest.mark.parametrize("name", ["vp", "rf", "ouve"])
+@pytest.mark.parametrize("name", ["VP", "rectified flow", "OUVE"])
 def test_both_flows_agree_in_the_limit(name: str, method: str) -> None:
     """x, y, condition and weights: the adjoint tends to back-propagation at the order of the solver."""
     denoiser = tiny(name)
@@ -141,7 +142,7 @@ def test_memory_does_not_grow_with_the_steps() -> None:
 
         x = random(2, 2).requires_grad_()
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            flow(tiny("vp"), x)
+            flow(tiny("VP"), x)
         return count
 
     grid = LogSNRGrid(start=0.8, end=0.2)
@@ -166,7 +167,7 @@ def test_gradcheck() -> None:
 
 def test_bad_requests() -> None:
     x = random(2, 2)
-    for name in ("rf", "bridge"):
+    for name in ("rectified flow", "bridge"):
         with pytest.raises(UserError, match="needs a > 0 and s > 0"):
             CheckpointedFlow(4, UniformGrid(end=0.1))(ClassMixtureDenoiser(CLASSES, PROCESSES[name]), x, x)
     with pytest.raises(UserError, match="no fixed steps"):

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from reference_vectors import ReferenceFile, reference_files
 
 from ornstein.analysis.class_mixture import ClassMixtureDenoiser
+from ornstein.analysis.examples import PROCESSES
 from ornstein.errors import UserError
 from ornstein.inversion.ddim import DDIMInversion
 from ornstein.inversion.interpolation import Interpolation, Lerp, NoiseDiffusion, Slerp, lerp, slerp
 from ornstein.noise import SampleNoise
-from ornstein.samplers.time_grids import UniformGrid
-from tests.core.inversion.exact import CLASSES, PROCESSES, random
+from tests.core.inversion.exact import CLASSES, evenly, random
 
 
 @reference_files("inference", "noisediffusion*.npz", cases=lambda v: [n for n in v.names if n.startswith("nd_f")])
@@ -90,7 +90,7 @@ def test_every_process(name: str, mixing: NoiseDiffusion | Slerp | Lerp) -> None
     denoiser = ClassMixtureDenoiser(CLASSES, process)
     x0 = CLASSES.given(0).sample(4, torch.Generator().manual_seed(0))
     y = (random(2, 2, seed=2), random(2, 2, seed=3))
-    method = Interpolation(DDIMInversion(12, UniformGrid(start=0.7 * process.T)), mixing)
+    method = Interpolation(DDIMInversion(12, evenly(process, 12, 0.7)), mixing)
     found = [method(denoiser, x0[:2], x0[2:], 0.4, y, SampleNoise([1, 2]), label=torch.zeros(2)) for _ in range(2)]
     assert torch.equal(*found)
     assert (found[0] - CLASSES.given(0).mean()).abs().max() < 2
@@ -103,7 +103,7 @@ def test_lerp_loses_variance_and_slerp_does_not() -> None:
 
 
 def test_bad_requests() -> None:
-    denoiser, method = ClassMixtureDenoiser(CLASSES, PROCESSES["vp"]), Interpolation(DDIMInversion(4))
+    denoiser, method = ClassMixtureDenoiser(CLASSES, PROCESSES["VP"]), Interpolation(DDIMInversion(4))
     with pytest.raises(UserError, match="from 0 to 1"):
         method(denoiser, random(1, 2), random(1, 2), 1.5)
     with pytest.raises(UserError, match="equal shapes"):

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from ornstein.analysis.class_mixture import ClassMixtureDenoiser
+from ornstein.analysis.examples import BRIDGES, PROCESSES
 from ornstein.errors import UserError
 from ornstein.inversion.noise_optimization import NoiseOptimization, norm_penalty
 from ornstein.noise import SampleNoise
@@ -12,7 +13,7 @@ from ornstein.samplers.ancestral import Ancestral
 from ornstein.samplers.base import Sampler
 from ornstein.samplers.ode_solvers import DPMSolverPP2M
 from ornstein.samplers.time_grids import UniformGrid
-from tests.core.inversion.exact import CLASSES, PROCESSES, random
+from tests.core.inversion.exact import CLASSES, random
 
 
 def towards_class_zero(x: Tensor) -> Tensor:
@@ -33,11 +34,11 @@ def test_every_process_with_its_draws(name: str) -> None:
     again = method.sampler(denoiser, process.start(found.start, y), y, lambda like: next(draws))
     torch.testing.assert_close(again, found.sample)
     torch.testing.assert_close(towards_class_zero(found.sample), found.scores.max(0).values)
-    assert torch.equal(found.start, start) == (name == "bridge")
+    assert torch.equal(found.start, start) == (name in BRIDGES)
 
 
 def test_samples_do_not_depend_on_their_batch() -> None:
-    denoiser, start = ClassMixtureDenoiser(CLASSES, PROCESSES["vp"]), random(3, 2)
+    denoiser, start = ClassMixtureDenoiser(CLASSES, PROCESSES["VP"]), random(3, 2)
     method = NoiseOptimization(DPMSolverPP2M(4, UniformGrid(end=0.05)), iterations=4)
     together = method(denoiser, towards_class_zero, start, label=torch.tensor([0, 1, 1]))
     alone = method(denoiser, towards_class_zero, start[1:2], label=torch.tensor([1]))
@@ -46,7 +47,7 @@ def test_samples_do_not_depend_on_their_batch() -> None:
 
 def test_the_prior_keeps_the_norm() -> None:
     """An objective that pays for large samples: without the prior the noise grows, with it it stays on the shell."""
-    denoiser, start = ClassMixtureDenoiser(CLASSES, PROCESSES["vp"]), random(4, 2, seed=5)
+    denoiser, start = ClassMixtureDenoiser(CLASSES, PROCESSES["VP"]), random(4, 2, seed=5)
 
     def size(x: Tensor) -> Tensor:
         return 5 * x.square().sum(1)
@@ -76,9 +77,9 @@ def test_norm_penalty_is_the_log_density_of_the_norm() -> None:
     ("name", "sampler", "objective", "message"),
     [
         ("bridge", Ancestral(3, eta=0.0), towards_class_zero, "starts without noise"),
-        ("vp", Ancestral(3), towards_class_zero, "is stochastic"),
-        ("vp", Ancestral(3, eta=0.0), lambda x: x, "one number a sample"),
-        ("vp", Ancestral(3, eta=0.0), lambda x: x.sum(1) / 0, "not finite"),
+        ("VP", Ancestral(3), towards_class_zero, "is stochastic"),
+        ("VP", Ancestral(3, eta=0.0), lambda x: x, "one number a sample"),
+        ("VP", Ancestral(3, eta=0.0), lambda x: x.sum(1) / 0, "not finite"),
     ],
 )
 def test_bad_requests(name: str, sampler: Sampler, objective: object, message: str) -> None:

@@ -8,6 +8,7 @@ from reference_vectors import ReferenceFile, reference_files
 from torch import Tensor
 
 from ornstein.analysis.class_mixture import ClassMixture, ClassMixtureDenoiser
+from ornstein.analysis.examples import PROCESSES
 from ornstein.analysis.mixture import GaussianMixture, MixtureDenoiser
 from ornstein.errors import UserError
 from ornstein.estimate import Estimate
@@ -15,7 +16,7 @@ from ornstein.inversion.ddim import DDIMInversion
 from ornstein.inversion.null_text import NullTextGuidance, NullTextInversion
 from ornstein.process.affine import Process
 from ornstein.samplers.time_grids import UniformGrid, UserGrid
-from tests.core.inversion.exact import CLASSES, PROCESSES, discrete, mixture, random
+from tests.core.inversion.exact import CLASSES, discrete, mixture, random
 
 SETTINGS = {
     "default": NullTextInversion(),
@@ -73,7 +74,7 @@ def small(name: str) -> tuple[NullTextInversion, Shifted, Tensor, Tensor]:
     return method, Shifted(CLASSES, process), random(2, 2), random(2, 2, seed=1)
 
 
-@pytest.mark.parametrize("name", ["vp", "rf", "ouve", "bridge"])
+@pytest.mark.parametrize("name", ["VP", "rectified flow", "OUVE", "bridge"])
 def test_it_reconstructs_what_guidance_alone_does_not(name: str) -> None:
     method, denoiser, x0, y = small(name)
     label, null = torch.tensor([0, 1]), {"shift": torch.zeros_like(x0)}
@@ -86,7 +87,7 @@ def test_it_reconstructs_what_guidance_alone_does_not(name: str) -> None:
 
 
 def test_samples_do_not_depend_on_their_batch() -> None:
-    method, denoiser, x0, _ = small("vp")
+    method, denoiser, x0, _ = small("VP")
     label, null = torch.tensor([0, 1]), {"shift": torch.zeros_like(x0)}
     together = method(denoiser, x0, {"label": label}, null)
     alone = method(denoiser, x0[1:], {"label": label[1:]}, {"shift": null["shift"][1:]})
@@ -96,7 +97,7 @@ def test_samples_do_not_depend_on_their_batch() -> None:
 
 def test_the_rate_stays_positive_after_a_hundred_steps() -> None:
     """Published: 1e-2 (1 - i/100), which climbs the loss from step 101 on."""
-    method, denoiser, x0, _ = small("vp")
+    method, denoiser, x0, _ = small("VP")
     code = replace(
         method, inversion=DDIMInversion(105, method.inversion.grid), inner_steps=3, tolerance=0.0, tolerance_growth=0.0
     )(denoiser, x0[:1], {"label": torch.ones(1)}, {"shift": torch.zeros(1, 2)})
@@ -106,7 +107,7 @@ def test_the_rate_stays_positive_after_a_hundred_steps() -> None:
 
 
 def test_half_precision_conditions_are_fitted_in_float32() -> None:
-    method, denoiser, x0, _ = small("vp")
+    method, denoiser, x0, _ = small("VP")
     null = {"shift": torch.zeros(2, 2, dtype=torch.float16), "kind": torch.tensor([3, 3])}
     code = method(denoiser, x0, {"label": torch.tensor([0, 1])}, null)
     assert code.null[0]["shift"].dtype == torch.float16
@@ -115,7 +116,7 @@ def test_half_precision_conditions_are_fitted_in_float32() -> None:
 
 
 def test_bad_requests() -> None:
-    method, denoiser, x0, _ = small("vp")
+    method, denoiser, x0, _ = small("VP")
     label = torch.tensor([0, 1])
     with pytest.raises(UserError, match="one row for each of 2 samples"):
         method(denoiser, x0, {"label": label}, {"shift": torch.zeros(1, 2)})
@@ -131,7 +132,7 @@ def test_bad_requests() -> None:
 def test_frozen_weights_get_no_gradient() -> None:
     means = CLASSES.mixture.means.clone().requires_grad_()
     data = GaussianMixture(CLASSES.mixture.weights, means, CLASSES.mixture.covariances)
-    method, _, x0, _ = small("vp")
-    denoiser = Shifted(ClassMixture(data, CLASSES.classes), PROCESSES["vp"])
+    method, _, x0, _ = small("VP")
+    denoiser = Shifted(ClassMixture(data, CLASSES.classes), PROCESSES["VP"])
     replace(method, inner_steps=2)(denoiser, x0, {"label": torch.ones(2)}, {"shift": torch.zeros_like(x0)})
     assert means.grad is None

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from scipy.special import expi
 from torch import Tensor
 
-from ornstein.analysis.mixture import GaussianMixture, MixtureDenoiser, exact_flow
+from ornstein.analysis.examples import MIXTURE
+from ornstein.analysis.mixture import MixtureDenoiser, exact_flow
 from ornstein.config import build, describe
 from ornstein.process.affine import Process, as_time, combine, expand
 from ornstein.process.bbed import BBED
@@ -82,11 +83,6 @@ UNORDERED = PROCESSES[-2:]
 """Interpolants whose a vanishes at T more slowly than gamma, so that kappa rises again."""
 every_process = pytest.mark.parametrize("process", PROCESSES, ids=repr)
 INSIDE = torch.linspace(0.04, 0.96, 9, dtype=torch.float64) + 3e-4  # away from nodes, where the second derivative jumps
-MIXTURE = GaussianMixture(
-    weights=torch.tensor([0.3, 0.7], dtype=torch.float64),
-    means=torch.tensor([[-1.0, 0.5], [0.6, -0.4]], dtype=torch.float64),
-    covariances=torch.tensor([[[0.10, 0.03], [0.03, 0.08]], [[0.06, -0.02], [-0.02, 0.12]]], dtype=torch.float64),
-)
 Y = torch.tensor([[0.8, -1.2]], dtype=torch.float64)
 WEIGHTS = torch.tensor([[0.4, 1.3]], dtype=torch.float64)
 WEIGHTED = UPSR().weighted(WEIGHTS)

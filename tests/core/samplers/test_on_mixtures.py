@@ -1,33 +1,18 @@
 """Every sampler on every process: ends in the right distribution, and converges at its order to the exact flow."""
 
 from dataclasses import replace
-from functools import lru_cache
 from itertools import pairwise
 
 import pytest
 import torch
 from torch import Tensor
 
+from ornstein.analysis.examples import BRIDGES, MIXTURE, PROCESSES, Y, exact_between, weights_of
 from ornstein.analysis.mixture import GaussianMixture, MixtureDenoiser, exact_flow
 from ornstein.noise import SampleNoise
 from ornstein.process.affine import Process
-from ornstein.process.bbed import BBED
-from ornstein.process.betas import LinearBetas
 from ornstein.process.bridge import SchroedingerBridge
-from ornstein.process.ddpm import DDPM
-from ornstein.process.edm import EDM
-from ornstein.process.interpolant import BrownianGamma, StochasticInterpolant, TrigonometricPath
 from ornstein.process.ouve import OUVE
-from ornstein.process.ouvp import OUVP
-from ornstein.process.rddm import RDDM
-from ornstein.process.rectified_flow import RectifiedFlow
-from ornstein.process.resfusion import LinearPro, Resfusion
-from ornstein.process.residual_shift import ResidualShift
-from ornstein.process.sub_vp import SubVP
-from ornstein.process.trigonometric import Trigonometric
-from ornstein.process.upsr import UPSR
-from ornstein.process.ve import VE
-from ornstein.process.vp import VP, CosineVP
 from ornstein.samplers.ancestral import Ancestral
 from ornstein.samplers.base import Sampler
 from ornstein.samplers.compat_bridge import PublishedBridge
@@ -36,43 +21,7 @@ from ornstein.samplers.ode_solvers import DPMSolverPP2M, Euler, Heun
 from ornstein.samplers.predictor_corrector import AnnealedLangevin, Langevin, PredictorCorrector
 from ornstein.samplers.time_grids import KarrasGrid, LogSNRGrid, PowerGrid, TimeGrid, UniformGrid, UserGrid
 
-MIXTURE = GaussianMixture(
-    weights=torch.tensor([0.3, 0.7], dtype=torch.float64),
-    means=torch.tensor([[-1.0, 0.5], [0.6, -0.4]], dtype=torch.float64),
-    covariances=torch.tensor([[[0.10, 0.03], [0.03, 0.08]], [[0.06, -0.02], [-0.02, 0.12]]], dtype=torch.float64),
-)
-Y = torch.tensor([0.8, -1.2], dtype=torch.float64)
-
-PROCESSES: dict[str, Process] = {
-    "vp": VP(),
-    "cosine": CosineVP(),
-    "ve": VE(sigma_min=1e-3, sigma_max=20.0),
-    "edm": EDM(sigma_max=20.0),
-    "rf": RectifiedFlow(),
-    "ouve": OUVE(),
-    "bridge": SchroedingerBridge(),
-    "ouvp": OUVP(beta_min=0.1, beta_max=4.0),
-    "bbed": BBED(),
-    "subvp": SubVP(),
-    "trigonometric": Trigonometric(),
-    "ddpm": DDPM(),
-    "resshift": ResidualShift(),
-    "upsr": UPSR().weighted(torch.tensor([[0.4, 1.3]], dtype=torch.float64)),
-    "rddm": RDDM(),
-    "resfusion": Resfusion(LinearPro(273)),
-    "resfusion_beyond": Resfusion(LinearBetas(steps=100, first=1e-3, last=0.08)),
-    "interpolant": StochasticInterpolant(memory=1.0),
-    "interpolant_trig": StochasticInterpolant(TrigonometricPath(), BrownianGamma(0.5)),
-}
-BRIDGES = ("bridge", "interpolant", "interpolant_trig")
-"""s = 0 at T."""
-SCALAR = [name for name in PROCESSES if name != "upsr"]
-
-
-def weights_of(name: str) -> Tensor | None:
-    """W where s is a map."""
-    process = PROCESSES[name]
-    return process.weights if isinstance(process, UPSR) else None
+SCALAR = [name for name, process in PROCESSES.items() if weights_of(process) is None]
 
 
 def inside(process: Process) -> float:
@@ -113,9 +62,9 @@ STOCHASTIC_AND_FLOW: dict[str, Sampler] = {
 
 def grid_for(name: str) -> TimeGrid:
     """A grid a user of that process would take."""
-    if name in ("edm", "ve"):
+    if name in ("EDM", "VE"):
         return KarrasGrid(sigma_min=2e-3, sigma_max=20.0)
-    if name in ("resshift", "upsr"):  # fewer levels than steps: between them too
+    if name in ("ResShift", "UPSR"):  # fewer levels than steps: between them too
         return LogSNRGrid(end=float(PROCESSES[name].time_at_kappa(200.0)), to_zero=True)
     return PowerGrid() if name in BRIDGES else UniformGrid()
 
@@ -170,20 +119,11 @@ def test_adaptive_flow_ends_in_the_right_distribution(name: str) -> None:
 # -- order -----------------------------------------------------------------------------------------------------------
 
 
-@lru_cache
-def exact_between(first: float, last: float, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Starts w at kappa = `first` and where the exact flow, the same for every process, takes them at `last`."""
-    generator = torch.Generator().manual_seed(0)
-    kappa = first if weights is None else first / weights
-    w = kappa * MIXTURE.sample(32, generator) + torch.randn(32, 2, generator=generator, dtype=torch.float64)
-    return w, exact_flow(MIXTURE, w, first, last, weights=weights)
-
-
 def flow_error(name: str, sampler: Sampler, first: float, last: float) -> float:
     """RMS distance to the exact flow between two values of kappa; the grid of `sampler` must run between their
     times."""
     process = PROCESSES[name]
-    w, exact = exact_between(first, last, weights_of(name))
+    w, exact = exact_between(first, last, 32, weights_of(process))
     begin, end = (process.coefficients(process.time_at_kappa(kappa)) for kappa in (first, last))
     y = Y.expand(32, 2)
     final = sampler(MixtureDenoiser(MIXTURE, process), begin.s * w + begin.b * y, y)
@@ -266,24 +206,6 @@ def test_bridge_flow_is_first_order_on_a_uniform_grid_and_second_on_a_quadratic_
     assert abs(order(PowerGrid(end=last)) - 2) < 0.3
 
 
-def test_one_flow_for_all_processes() -> None:
-    """The same kappa nodes and the same w_0 give the same w on every process."""
-    kappa = torch.linspace(-0.5, 2, 9, dtype=torch.float64).exp()
-    w = torch.randn(8, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    for sampler in (Euler(steps=8), Heun(steps=8), DPMSolverPP2M(steps=8)):
-        ends = []
-        for process in (PROCESSES[name] for name in SCALAR):
-            times = process.time_at_kappa(kappa)
-            first, last = process.coefficients(times[0]), process.coefficients(times[-1])
-            y = Y.expand(8, 2)
-            shift = (first.b * y, last.b * y) if process.observed else (0.0, 0.0)
-            x = first.s * w + shift[0]
-            final = replace(sampler, grid=UserGrid(tuple(times.tolist())))(MixtureDenoiser(MIXTURE, process), x, y)
-            ends.append((final - shift[1]) / last.s)
-        for end in ends[1:]:
-            torch.testing.assert_close(end, ends[0], rtol=1e-10, atol=1e-10)
-
-
 # -- counting, noise, starts -----------------------------------------------------------------------------------------
 
 
@@ -308,7 +230,7 @@ class Counting(MixtureDenoiser):
     ids=repr,
 )
 def test_evaluations_are_counted_right(sampler: Sampler) -> None:
-    process = PROCESSES["bridge" if isinstance(sampler, PublishedBridge) else "ouve"]
+    process = PROCESSES["bridge" if isinstance(sampler, PublishedBridge) else "OUVE"]
     x, y = start(process, 3)
     Counting.calls = 0
     steps: list[tuple[int, int]] = []
@@ -367,8 +289,8 @@ def test_flow_from_a_bridge_end_without_random_start_is_the_published_ode() -> N
     ("name", "sampler"),
     [
         ("bridge", PredictorCorrector()),
-        ("rf", PredictorCorrector()),
-        ("cosine", PredictorCorrector()),
+        ("rectified flow", PredictorCorrector()),
+        ("cosine VP", PredictorCorrector()),
         ("bridge", ProbabilityFlowODE()),
     ],
     ids=repr,
