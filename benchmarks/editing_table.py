@@ -10,7 +10,6 @@ Writes benchmarks/results/editing.json and prints it.
 import argparse
 import json
 import platform
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +18,15 @@ from torch import Tensor
 
 from ornstein.analysis.class_mixture import ClassMixture, ClassMixtureDenoiser
 from ornstein.analysis.mixture import GaussianMixture, MixtureDenoiser
-from ornstein.denoiser import Denoiser, DenoiserLike
-from ornstein.estimate import Estimate
+from ornstein.denoiser import Denoiser
 from ornstein.files import atomic_path
+from ornstein.guidance.classifier_free import ClassifierFreeGuidance
 from ornstein.inversion.adjoint import CheckpointedFlow, ContinuousAdjoint, DifferentiableFlow
 from ornstein.inversion.ddim import DDIMInversion
 from ornstein.inversion.edit_friendly import EditFriendlyInversion, PublishedEditFriendlyInversion
-from ornstein.inversion.golden_noise import GoldenNoise, Pairs, train_npnet
 from ornstein.inversion.interpolation import Interpolation, Lerp, Mixing, NoiseDiffusion, Slerp
 from ornstein.inversion.noise_optimization import NoiseOptimization
-from ornstein.inversion.npnet import NPNet
-from ornstein.inversion.null_text import NullTextInversion, guided
+from ornstein.inversion.null_text import NullTextInversion
 from ornstein.noise import SampleNoise
 from ornstein.process.affine import Process
 from ornstein.process.bridge import SchroedingerBridge
@@ -38,7 +35,6 @@ from ornstein.process.ouve import OUVE
 from ornstein.process.rectified_flow import RectifiedFlow
 from ornstein.process.vp import VP
 from ornstein.samplers.ancestral import Ancestral
-from ornstein.samplers.ode_solvers import Euler
 from ornstein.samplers.time_grids import KarrasGrid, LogSNRGrid, TimeGrid, UniformGrid
 
 RESULT = Path(__file__).parent / "results" / "editing.json"
@@ -49,18 +45,6 @@ PROCESSES: dict[str, tuple[Process, TimeGrid]] = {
     "OUVE": (OUVE(), UniformGrid()),
     "bridge": (SchroedingerBridge(), UniformGrid(start=0.98)),
 }
-
-
-class Guided:
-    """Classifier-free guidance of two conditions."""
-
-    def __init__(self, denoiser: DenoiserLike, null: dict[str, Tensor], guidance: float) -> None:
-        self.denoiser, self.null, self.guidance = denoiser, null, guidance
-        self.process = denoiser.process
-
-    def __call__(self, x: Tensor, t: Tensor | float, y: Tensor | None = None, **condition: Tensor) -> Estimate:
-        null = {name: value.expand(len(x), *value.shape[1:]) for name, value in self.null.items()}
-        return guided(self.denoiser(x, t, y, **condition), self.denoiser(x, t, y, **null), self.guidance)
 
 
 def mixture(dimension: int = 4) -> ClassMixture:
@@ -182,42 +166,6 @@ def optimization(data: ClassMixture) -> list[dict[str, Any]]:
     ]
 
 
-def golden(data: ClassMixture) -> list[dict[str, Any]]:
-    """Probability of the label in samples made without it, so that only the noise can carry it: as drawn, golden,
-    through NPNet, and through a control trained on pairs in the wrong order. Half the labels are 0: noise that knows
-    nothing of them gives 1/2."""
-    process = VP()
-    denoiser = ClassMixtureDenoiser(data, process)
-    plain, dimension = denoiser, data.mixture.means.shape[1]
-    strong = Guided(denoiser, {"label": torch.tensor([-1])}, 3.0)
-    method = GoldenNoise(Euler(6, UniformGrid(end=0.02)))
-
-    def score(sample: Tensor, condition: dict[str, Tensor]) -> Tensor:
-        return data.log_class_posterior(sample, process, 0.3)[torch.arange(len(sample)), condition["label"]]
-
-    batches = [{"label": torch.tensor([0, 1] * 128)} for _ in range(4)]
-    with tempfile.TemporaryDirectory() as folder:
-        pairs = method.collect(folder, strong, plain, batches, (dimension,), score, dtype=torch.float64)
-    wrong = Pairs(pairs.noise, pairs.golden[torch.randperm(len(pairs), generator=_seed(0))], pairs.condition)
-    label, z = torch.tensor([0, 1] * 256), normal(512, dimension, seed=9)
-    noises = {"as drawn": z, "golden": method.improve(strong, plain, z, label=label)}
-    for name, given in (("NPNet", pairs), ("NPNet, shuffled pairs (control)", wrong)):
-        torch.manual_seed(0)
-        network = NPNet((dimension,), condition=1).double()
-        train_npnet(network, given, "label", epochs=30, learning_rate=2e-3)
-        with torch.no_grad():
-            noises[name] = network(z, label.double())
-    rows: list[dict[str, Any]] = [{"noise": "pairs kept", "count": len(pairs), "of": 1024}]
-    for name, noise in noises.items():
-        value = score(method.sample(plain, noise), {"label": label})
-        rows.append({"noise": name, "probability": float(value.exp().mean()), "norm": float(noise.norm(dim=1).mean())})
-    return rows
-
-
-def _seed(value: int) -> torch.Generator:
-    return torch.Generator().manual_seed(value)
-
-
 def digits() -> tuple[Denoiser, Tensor, Tensor] | None:
     """The small model of digits with ten pictures to edit and their labels, where it is installed."""
     try:
@@ -235,8 +183,8 @@ def on_digits(denoiser: Denoiser, x0: Tensor, label: Tensor, sheet: Path | None)
     from ornstein.digits.model import digit_classifier
 
     grid, following = UniformGrid(start=0.95), (label + 1) % 10
-    null, pictures, rows = {"label": torch.tensor([10])}, {"original": x0}, []
-    strong, classifier = Guided(denoiser, null, 3.0), digit_classifier()
+    pictures, rows = {"original": x0}, []
+    strong, classifier = ClassifierFreeGuidance(denoiser, 3.0, {"label": torch.tensor(10)}), digit_classifier()
 
     def add(name: str, again: Tensor, edited: Tensor) -> None:
         pictures[name], pictures[f"{name}, next digit"] = again, edited
@@ -297,7 +245,6 @@ def main() -> None:
         "interpolation": interpolation(data),
         "gradients": gradients(data),
         "optimization": optimization(data),
-        "golden": golden(data),
     }
     model = digits()
     if model is not None:

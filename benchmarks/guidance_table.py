@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ornstein.analysis.tables import show
 from ornstein.denoiser import DenoiserLike
 from ornstein.digits.data import digits
 from ornstein.digits.model import digit_classifier, digit_denoiser
@@ -150,14 +151,6 @@ def experts(steps: int = 150, count: int = 100) -> list[dict[str, object]]:
             }
         )
     return table
-
-
-def show(title: str, table: list[dict[str, object]]) -> None:
-    print(f"\n{title}")
-    names = list(table[0])
-    widths = [max(len(n), *(len(str(row[n])) for row in table)) for n in names]
-    for row in [dict(zip(names, names, strict=True)), *table]:
-        print("  ".join(str(row[n]).rjust(w) for n, w in zip(names, widths, strict=True)))
 
 
 def main() -> None:

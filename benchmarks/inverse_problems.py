@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ornstein.analysis.mixture import GaussianMixture, MixtureDenoiser
+from ornstein.analysis.tables import show
 from ornstein.denoiser import DenoiserLike
 from ornstein.digits.data import digits
 from ornstein.digits.model import digit_denoiser
@@ -130,14 +131,6 @@ def posterior(count: int = 2000) -> list[Row]:
                 }
             )
     return table
-
-
-def show(title: str, table: list[Row]) -> None:
-    print(f"\n{title}")
-    names = list(table[0])
-    widths = [max(len(n), *(len(str(row[n])) for row in table)) for n in names]
-    for row in [dict(zip(names, names, strict=True)), *table]:
-        print("  ".join(str(row[n]).rjust(w) for n, w in zip(names, widths, strict=True)))
 
 
 def main() -> None:

@@ -1,14 +1,17 @@
 """What samplers of a posterior p(x0 | r), r = H x0 + sigma n, share."""
 
+from abc import abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from torch import Tensor
 
+from ornstein.denoiser import DenoiserLike
 from ornstein.errors import UserError
 from ornstein.inverse_problems.operators import LinearOperator
 from ornstein.noise import Noise
 from ornstein.process.affine import Process
-from ornstein.samplers.base import Sampler
+from ornstein.samplers.base import Sampler, drawn
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -29,3 +32,32 @@ class PosteriorSampler(Sampler):
         explained = self.operator.pseudo_inverse(self.measurement)
         t = self.grid(process, self.steps)[0]
         return process.sample(explained, t, noise(explained), y)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CorrectedDDIM(PosteriorSampler):
+    """A DDIM step with `eta`, then a correction: one call of the network and one gradient a step."""
+
+    scale: float = 1.0
+    eta: float = 0.0
+
+    @abstractmethod
+    def correction(
+        self, denoiser: DenoiserLike, x: Tensor, t: Tensor, s: Tensor, y: Tensor | None, condition: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """x0hat at `x`, and what `scale` times is added to the step from `t` to `s`; neither with a graph."""
+
+    def trajectory(
+        self,
+        denoiser: DenoiserLike,
+        x: Tensor,
+        y: Tensor | None = None,
+        noise: Noise | None = None,
+        **condition: Tensor,
+    ) -> Iterator[Tensor]:
+        process = denoiser.process
+        for t, s in self.pairs(process):
+            x0, change = self.correction(denoiser, x, t, s, y, condition)
+            last = bool(process.step_weights(t, s, self.eta).noise == 0)
+            x = process.step(x, t, s, x0, y, None if last else drawn(noise, x), self.eta) + self.scale * change
+            yield x

@@ -1,6 +1,5 @@
 """Pseudoinverse-guided diffusion (PiGDM; Song et al., ICLR 2023, "Pseudoinverse-guided diffusion models")."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -10,46 +9,31 @@ from ornstein.denoiser import DenoiserLike
 from ornstein.errors import UserError
 from ornstein.estimate import Estimate
 from ornstein.guidance.gradient import raise_score
-from ornstein.inverse_problems.base import PosteriorSampler
+from ornstein.inverse_problems.base import CorrectedDDIM
 from ornstein.inverse_problems.operators import LinearOperator
-from ornstein.noise import Noise
 from ornstein.process.affine import as_time, combine
-from ornstein.samplers.base import drawn
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class PiGDM(PosteriorSampler):
+class PiGDM(CorrectedDDIM):
     """The published step: DDIM(eta) with the unguided noise, plus scale a_s a_t g (algorithm 1).
 
     g = (dx0hat/dx)^T r^2 H^H (r^2 H H^H + sigma^2 I)^-1 (r - H x0hat) with r^2 = s^2/(a^2 + s^2); sigma = 0 makes it
-    the pseudo-inverse. One call and one gradient through the network a step.
+    the pseudo-inverse.
     """
 
     sigma: float = 0.0
     """Standard deviation of the noise in the measurement."""
-    scale: float = 1.0
-    eta: float = 0.0
 
-    def trajectory(
-        self,
-        denoiser: DenoiserLike,
-        x: Tensor,
-        y: Tensor | None = None,
-        noise: Noise | None = None,
-        **condition: Tensor,
-    ) -> Iterator[Tensor]:
-        process = denoiser.process
-        for t, s in self.pairs(process):
-            a_t, _, s_t, _ = process.coefficients(t)
-            variance = float(s_t**2 / (a_t**2 + s_t**2))
-            estimate, gradient = likelihood_gradient(
-                denoiser, self.operator, self.measurement, x, t, y, self.sigma**2 / variance, **condition
-            )
-            last = bool(process.step_weights(t, s, self.eta).noise == 0)
-            x = process.step(x, t, s, estimate.x0, y, None if last else drawn(noise, x), self.eta)
-            weight = self.scale * process.coefficients(s).a * a_t
-            x = combine(x, (torch.ones(()), x), (weight, gradient))
-            yield x
+    def correction(
+        self, denoiser: DenoiserLike, x: Tensor, t: Tensor, s: Tensor, y: Tensor | None, condition: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        a_t, _, s_t, _ = denoiser.process.coefficients(t)
+        variance = float(s_t**2 / (a_t**2 + s_t**2))
+        estimate, gradient = likelihood_gradient(
+            denoiser, self.operator, self.measurement, x, t, y, self.sigma**2 / variance, **condition
+        )
+        return estimate.x0, combine(x, (denoiser.process.coefficients(s).a * a_t, gradient))
 
 
 class PseudoinverseGuidance:

@@ -12,7 +12,6 @@ from torch.utils.checkpoint import checkpoint
 
 from ornstein.denoiser import DenoiserLike
 from ornstein.errors import UserError
-from ornstein.inversion.backpropagation import CheckpointedDenoiser
 from ornstein.inversion.ddim import require_finite
 from ornstein.process.affine import Process, combine
 from ornstein.samplers.ode_solvers import Euler
@@ -71,20 +70,13 @@ class DifferentiableFlow(ABC):
         y = process.require(y)
         wanted = [p for p in (*parameters, y, *condition.values()) if p is not None and p.requires_grad]
         start = combine(x, (1 / a[0], x), (-b[0] / a[0], y))
-        end = self.integrate(denoiser, start, s / a, y, tuple(wanted), condition)
+        end = self.integrate(noise_rate(denoiser, y, condition), start, s / a, tuple(wanted))
         return require_finite(combine(x, (a[-1], end), (b[-1], y)), "the end of the flow")
 
     @abstractmethod
-    def integrate(
-        self,
-        denoiser: DenoiserLike,
-        start: Tensor,
-        rho: Tensor,
-        y: Tensor | None,
-        wanted: tuple[Tensor, ...],
-        condition: dict[str, Tensor],
-    ) -> Tensor:
-        """u/a at the last of the nodes `rho` (steps + 1,)."""
+    def integrate(self, rate: Rate, start: Tensor, rho: Tensor, wanted: tuple[Tensor, ...]) -> Tensor:
+        """u/a at the last of the nodes `rho` (steps + 1,), where it changes by `rate` from `start`; `wanted` are the
+        tensors besides `start` that want a gradient."""
 
 
 @dataclass(frozen=True)
@@ -95,24 +87,19 @@ class CheckpointedFlow(DifferentiableFlow):
     `ContinuousAdjoint`.
     """
 
-    def integrate(
-        self,
-        denoiser: DenoiserLike,
-        start: Tensor,
-        rho: Tensor,
-        y: Tensor | None,
-        wanted: tuple[Tensor, ...],
-        condition: dict[str, Tensor],
-    ) -> Tensor:
+    def integrate(self, rate: Rate, start: Tensor, rho: Tensor, wanted: tuple[Tensor, ...]) -> Tensor:
         from torchdiffeq import odeint
 
         if self.method not in ("euler", "midpoint", "rk4"):
             raise UserError(f"{self.method} has no fixed steps; take euler, midpoint or rk4, or ContinuousAdjoint")
-        rate = noise_rate(CheckpointedDenoiser(denoiser), y, condition)
         state, size = start, math.isqrt(len(rho) - 1) or 1
 
+        def recomputed(rho: Tensor, state: Tensor) -> Tensor:
+            slope: Tensor = checkpoint(rate, rho, state, use_reentrant=False)
+            return slope
+
         def run(state: Tensor, nodes: Tensor) -> Tensor:
-            end: Tensor = odeint(rate, state, nodes, method=self.method)[-1]
+            end: Tensor = odeint(recomputed, state, nodes, method=self.method)[-1]
             return end
 
         for first in range(0, len(rho) - 1, size):
@@ -136,15 +123,7 @@ class ContinuousAdjoint(DifferentiableFlow):
     atol: float = 1e-6
     """Absolute tolerance of an adaptive method."""
 
-    def integrate(
-        self,
-        denoiser: DenoiserLike,
-        start: Tensor,
-        rho: Tensor,
-        y: Tensor | None,
-        wanted: tuple[Tensor, ...],
-        condition: dict[str, Tensor],
-    ) -> Tensor:
+    def integrate(self, rate: Rate, start: Tensor, rho: Tensor, wanted: tuple[Tensor, ...]) -> Tensor:
         from torchdiffeq import odeint_adjoint
 
         inside = self.method in ("euler", "midpoint", "rk4") and not self.keep_states
@@ -155,7 +134,7 @@ class ContinuousAdjoint(DifferentiableFlow):
 
         options = {"grid_constructor": nodes} if inside else {}
         end: Tensor = odeint_adjoint(
-            noise_rate(denoiser, y, condition),
+            rate,
             start,
             rho if self.keep_states else rho[[0, -1]],
             rtol=self.rtol,

@@ -3,6 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -39,61 +40,42 @@ def slerp(first: Tensor, second: Tensor, fraction: float) -> Tensor:
     return left.to(first.real.dtype) * first + right.to(first.real.dtype) * second
 
 
+class Inverted(NamedTuple):
+    """Two inverted signals, (B, *) each."""
+
+    latents: tuple[Tensor, Tensor]
+    """l1 and l2, scaled to unit variance."""
+    signals: tuple[Tensor, Tensor]
+    """What was inverted, I1 and I2."""
+    a: Tensor
+    """Weight of the signal in a latent."""
+    s: Tensor
+    """Standard deviation of the noise in a latent."""
+
+
 class Mixing(ABC):
-    """How two noisy signals, scaled to unit variance, become one."""
+    """How two noisy signals become one."""
 
     @abstractmethod
-    def __call__(
-        self,
-        latents: tuple[Tensor, Tensor],
-        signals: tuple[Tensor, Tensor],
-        a: Tensor,
-        s: Tensor,
-        fraction: float,
-        noise: Noise | None = None,
-    ) -> Tensor:
-        """The mixed latent, (B, *).
-
-        Args:
-            latents: the inverted signals, l1 and l2, unit variance.
-            signals: the signals themselves, I1 and I2.
-            a: weight of the signal in a latent.
-            s: standard deviation of the noise in a latent.
-            fraction: 0 gives the first, 1 the second.
-            noise: a source of noise, where the mixing adds some.
-        """
+    def __call__(self, ends: Inverted, fraction: float, noise: Noise | None = None) -> Tensor:
+        """The mixed latent, (B, *); `fraction` 0 gives the first, 1 the second, `noise` is a source where some is
+        added."""
 
 
 @dataclass(frozen=True)
 class Slerp(Mixing):
     """`slerp` of the latents (Song et al. 2021, section 5.3)."""
 
-    def __call__(
-        self,
-        latents: tuple[Tensor, Tensor],
-        signals: tuple[Tensor, Tensor],
-        a: Tensor,
-        s: Tensor,
-        fraction: float,
-        noise: Noise | None = None,
-    ) -> Tensor:
-        return slerp(*latents, fraction)
+    def __call__(self, ends: Inverted, fraction: float, noise: Noise | None = None) -> Tensor:
+        return slerp(*ends.latents, fraction)
 
 
 @dataclass(frozen=True)
 class Lerp(Mixing):
     """`lerp` of the latents: their variance falls to one half in the middle."""
 
-    def __call__(
-        self,
-        latents: tuple[Tensor, Tensor],
-        signals: tuple[Tensor, Tensor],
-        a: Tensor,
-        s: Tensor,
-        fraction: float,
-        noise: Noise | None = None,
-    ) -> Tensor:
-        return lerp(*latents, fraction)
+    def __call__(self, ends: Inverted, fraction: float, noise: Noise | None = None) -> Tensor:
+        return lerp(*ends.latents, fraction)
 
 
 @dataclass(frozen=True)
@@ -120,21 +102,13 @@ class NoiseDiffusion(Mixing):
         alpha, beta = (spread * f(fraction * math.pi / 2) for f in (math.cos, math.sin))
         return alpha, beta, self.strength * alpha / (alpha + beta), self.strength * beta / (alpha + beta)
 
-    def __call__(
-        self,
-        latents: tuple[Tensor, Tensor],
-        signals: tuple[Tensor, Tensor],
-        a: Tensor,
-        s: Tensor,
-        fraction: float,
-        noise: Noise | None = None,
-    ) -> Tensor:
-        first, second = (_clipped(latent, self.clip) for latent in latents)
+    def __call__(self, ends: Inverted, fraction: float, noise: Noise | None = None) -> Tensor:
+        first, second = (_clipped(latent, self.clip) for latent in ends.latents)
         alpha, beta, mu, nu = self.weights(fraction)
         mixed = alpha * first + beta * second
-        mixed = mixed + expand(a, mixed) * ((mu - alpha) * signals[0] + (nu - beta) * signals[1])
+        mixed = mixed + expand(ends.a, mixed) * ((mu - alpha) * ends.signals[0] + (nu - beta) * ends.signals[1])
         if self.gamma > 0:
-            mixed = mixed + self.gamma * expand(s, mixed) * drawn(noise, mixed)
+            mixed = mixed + self.gamma * expand(ends.s, mixed) * drawn(noise, mixed)
         return _clipped(mixed, self.clip)
 
 
@@ -194,7 +168,8 @@ class Interpolation:
         for signal, own in zip((first, second), observed, strict=True):
             x = self.inversion(denoiser, signal, own, **condition)
             latents.append(combine(x, (1 / scale, x), (-b / scale, denoiser.process.require(own))))
-        mixed = self.mixing((latents[0], latents[1]), (first, second), a / scale, s / scale, fraction, noise)
+        ends = Inverted((latents[0], latents[1]), (first, second), a / scale, s / scale)
+        mixed = self.mixing(ends, fraction, noise)
         start = combine(mixed, (scale, mixed), (b, denoiser.process.require(between)))
         sampled = self.inversion.sampler(guided or denoiser, start, between, noise=None, on_step=None, **condition)
         return require_finite(sampled, "the interpolated signal")

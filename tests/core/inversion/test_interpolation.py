@@ -13,7 +13,7 @@ from ornstein.analysis.class_mixture import ClassMixtureDenoiser
 from ornstein.analysis.examples import PROCESSES
 from ornstein.errors import UserError
 from ornstein.inversion.ddim import DDIMInversion
-from ornstein.inversion.interpolation import Interpolation, Lerp, NoiseDiffusion, Slerp, lerp, slerp
+from ornstein.inversion.interpolation import Interpolation, Inverted, Lerp, NoiseDiffusion, Slerp, lerp, slerp
 from ornstein.noise import SampleNoise
 from tests.core.inversion.exact import CLASSES, evenly, random
 
@@ -24,14 +24,13 @@ def test_published_mixture(vectors: ReferenceFile, case: str) -> None:
     assert found is not None
     fraction, clip, gamma, strength = (float(number) for number in found.groups())
     abar = vectors.tensor("abar_t")
-    mixed = NoiseDiffusion(clip, gamma, strength)(
+    ends = Inverted(
         (vectors.tensor("l1"), vectors.tensor("l2")),
         (vectors.tensor("img1"), vectors.tensor("img2")),
         abar.sqrt(),
         (1 - abar).sqrt(),
-        fraction,
-        lambda like: vectors.tensor("noise"),
     )
+    mixed = NoiseDiffusion(clip, gamma, strength)(ends, fraction, lambda like: vectors.tensor("noise"))
     torch.testing.assert_close(mixed, vectors.tensor(case), rtol=1e-9, atol=1e-9)
 
 
@@ -71,14 +70,14 @@ def test_the_ends_are_the_first_and_the_second_latent() -> None:
     one, two, signal = random(1, 8), random(1, 8, seed=1), torch.zeros(1, 8, dtype=torch.float64)
     a, s = torch.tensor(0.3), torch.tensor(0.95)
     for fraction, expected in ((0.0, one), (1.0, two)):
-        mixed = NoiseDiffusion(clip=9.0)((one, two), (signal, signal), a, s, fraction)
+        mixed = NoiseDiffusion(clip=9.0)(Inverted((one, two), (signal, signal), a, s), fraction)
         torch.testing.assert_close(mixed, expected)
 
 
 def test_complex_latents_are_clipped_in_modulus() -> None:
     x = torch.tensor([[3 + 4j, 0.3 + 0.4j]])
     zero = torch.zeros(1, 2, dtype=torch.complex64)
-    mixed = NoiseDiffusion(clip=1.0)((x, x), (zero, zero), torch.tensor(0.0), torch.tensor(1.0), 0.0)
+    mixed = NoiseDiffusion(clip=1.0)(Inverted((x, x), (zero, zero), torch.tensor(0.0), torch.tensor(1.0)), 0.0)
     torch.testing.assert_close(mixed, torch.tensor([[0.6 + 0.8j, 0.3 + 0.4j]]))
 
 
