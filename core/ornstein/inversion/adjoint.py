@@ -24,7 +24,7 @@ Method = Literal["euler", "midpoint", "rk4", "dopri5", "dopri8"]
 @dataclass(frozen=True)
 class DifferentiableFlow(ABC):
     """d(u/a)/d(s/a) = z with u = x - b y, between two times of a grid where a > 0 (AdjointDPM, Pan et al. 2024,
-    equation 9), by a method of torchdiffeq on the nodes of the grid.
+    equation 9), in steps between the nodes of the grid.
 
     The network is asked at the time that belongs to the true rho = s/a of every stage; the published code rounds it to
     an index, which costs the midpoint and Runge-Kutta methods their order.
@@ -32,7 +32,6 @@ class DifferentiableFlow(ABC):
 
     steps: int = 20
     grid: TimeGrid = LogSNRGrid(end=1e-2)
-    method: Method = "midpoint"
 
     def __call__(
         self,
@@ -87,6 +86,9 @@ class CheckpointedFlow(DifferentiableFlow):
     `ContinuousAdjoint`.
     """
 
+    method: Method = "midpoint"
+    """A method of torchdiffeq with fixed steps."""
+
     def integrate(self, rate: Rate, start: Tensor, rho: Tensor, wanted: tuple[Tensor, ...]) -> Tensor:
         from torchdiffeq import odeint
 
@@ -115,6 +117,8 @@ class ContinuousAdjoint(DifferentiableFlow):
     `CheckpointedFlow` gives that of the coarse result.
     """
 
+    method: Method = "midpoint"
+    """A method of torchdiffeq."""
     keep_states: bool = True
     """Start the way back of every step from the state of the way there: one state a step in memory, as the published
     program; otherwise only the last one is kept and the others are found by going back."""

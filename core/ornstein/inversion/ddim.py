@@ -41,17 +41,16 @@ def later_state(
     t: Tensor,
     estimate: Estimate,
     y: Tensor | None,
-    above: float = 0.0,
+    early: bool = False,
 ) -> Tensor:
     """The state at the later time `t` that the deterministic step with `estimate` at `t` takes to `x` at `s`.
 
-    With u = x - b y: u_t = (a_t/a_s) u_s + (s_t - s_s a_t/a_s) z where a > 0 (Song et al. 2021, equation 13) and a/s at
-    `t` is above `above`, else u_t = (s_t/s_s) u_s + (a_t - a_s s_t/s_s) x0, which is defined at a <= 0.
+    With u = x - b y: u_t = (a_t/a_s) u_s + (s_t - s_s a_t/a_s) z where a > 0 (Song et al. 2021, equation 13), else
+    u_t = (s_t/s_s) u_s + (a_t - a_s s_t/s_s) x0, which is defined at a <= 0; `early` takes that wherever it can.
     """
     a_s, b_s, s_s, _ = process.coefficients(s)
     a_t, b_t, s_t, _ = process.coefficients(t)
-    of_noise = bool((a_t > 0).all() & (a_s > 0).all())
-    if of_noise and (bool((s_s == 0).any()) or float(process.kappa(t)) > above):
+    if bool((a_t > 0).all() & (a_s > 0).all()) and not (early and bool((s_s > 0).all())):
         ratio = a_t / a_s
         direction = (s_t - s_s * ratio, estimate.noise)
     elif bool((s_s > 0).all()):
@@ -86,9 +85,12 @@ class DDIMInversion:
         for t, s in reversed(pairs):
             shift = process.coefficients(t).b - process.coefficients(s).b
             guess = combine(x, (torch.ones_like(shift), x), (shift, process.require(y)))
+            # For unit data the iteration shrinks an error by (1 - kappa_t/kappa_s)/(1 + kappa_t^2) in the noise and by
+            # (kappa_s/kappa_t - 1) kappa_t^2/(1 + kappa_t^2) in x0: near T the first comes close to 1.
+            ends = process.kappa(torch.stack([t, s]))
+            in_x0 = bool(ends[0] * ends[1] < 1)
             for i in range(1 + self.refinements):
-                # below a = s the noise follows the guess closely, and iterating on it converges slowly or not at all
-                guess = later_state(process, x, s, t, denoiser(guess, t, y, **condition), y, 1.0 if i else 0.0)
+                guess = later_state(process, x, s, t, denoiser(guess, t, y, **condition), y, early=in_x0 and i > 0)
             x = guess
             yield x
 

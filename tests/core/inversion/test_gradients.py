@@ -1,6 +1,7 @@
 """Gradients through samplers and the flow: against autograd, the exact equation and the reference vectors."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -12,8 +13,9 @@ from ornstein.analysis.examples import PROCESSES
 from ornstein.analysis.mixture import GaussianMixture, MixtureDenoiser
 from ornstein.denoiser import Denoiser
 from ornstein.errors import UserError
-from ornstein.inversion.adjoint import CheckpointedFlow, ContinuousAdjoint, DifferentiableFlow
+from ornstein.inversion.adjoint import CheckpointedFlow, ContinuousAdjoint, DifferentiableFlow, noise_rate
 from ornstein.inversion.backpropagation import sample_with_gradient
+from ornstein.inversion.reversible import ReversibleFlow
 from ornstein.noise import SampleNoise
 from ornstein.parameterization import Noise
 from ornstein.process.vp import VP
@@ -129,6 +131,52 @@ def test_both_flows_agree_in_the_limit(name: str, method: str) -> None:
     assert errors[1] < 1e-9 or errors[0] / errors[1] > 2 ** (order - 0.5), errors
 
 
+def leapfrog(denoiser: Denoiser, x: Tensor, y: Tensor, rho: Tensor, shift: Tensor) -> Tensor:
+    """The steps of `ReversibleFlow` as they stand in the paper."""
+    rate = noise_rate(denoiser, denoiser.process.require(y), {"shift": shift})
+    first, last = (denoiser.process.coefficients(denoiser.process.time_at_kappa(1 / r)) for r in rho[[0, -1]])
+    shown = denoiser.process.observed
+    state = (x - first.b * y) / first.a if shown else x / first.a
+    speed = rate(rho[0], state)
+    for now, ahead in pairwise(rho):
+        inside = state + (ahead - now) / 2 * speed
+        speed = 2 * rate((now + ahead) / 2, inside) - speed
+        state = inside + (ahead - now) / 2 * speed
+    return last.a * state + last.b * y if shown else last.a * state
+
+
+@pytest.mark.parametrize("name", ["VP", "EDM", "OUVE", "RDDM"])
+def test_reversible_is_autograd(name: str) -> None:
+    """x, y, the condition and every weight, for twice the calls."""
+    denoiser = tiny(name)
+    process = denoiser.process
+    x, y, shift = random(2, 2).requires_grad_(), random(2, 2, seed=1).requires_grad_(), random(2, 1).requires_grad_()
+    wanted = (x, shift, *([y] if process.observed else []), *denoiser.parameters())
+    grid = LogSNRGrid(start=0.8 * process.T, end=0.2 * process.T)
+    times = grid(process, 12)
+    end = ReversibleFlow(12, grid)(denoiser, x, y, shift=shift)
+    assert denoiser.network.calls == 13
+    found = gradients(end, *wanted)
+    assert denoiser.network.calls == 26
+    plain = leapfrog(denoiser, x, y, 1 / process.kappa(times), shift)
+    torch.testing.assert_close(end, plain, rtol=1e-10, atol=1e-10)
+    for one, other in zip(found, gradients(plain, *wanted), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+
+
+def test_reversible_is_second_order_in_the_end_and_in_its_gradient() -> None:
+    denoiser, grid = ClassMixtureDenoiser(CLASSES, VP()), LogSNRGrid(start=0.6, end=0.1)
+    x = random(2, 2).requires_grad_()
+    exact = ContinuousAdjoint(1, UserGrid((0.6, 0.1)), "dopri8", rtol=1e-7, atol=1e-7)(denoiser, x)
+    (wanted,) = gradients(exact, x)
+    errors = []
+    for steps in (20, 40):
+        end = ReversibleFlow(steps, grid)(denoiser, x)
+        errors.append([float(e.detach().norm()) for e in (end - exact, gradients(end, x)[0] - wanted)])
+    orders = torch.tensor(errors).log2().diff(dim=0).neg()
+    assert (orders - 2).abs().max() < 0.35, (errors, orders)
+
+
 def test_memory_does_not_grow_with_the_steps() -> None:
     """Tensors kept for the backward pass, counted: one state for the adjoint, sqrt(steps) for segments."""
 
@@ -148,7 +196,9 @@ def test_memory_does_not_grow_with_the_steps() -> None:
     grid = LogSNRGrid(start=0.8, end=0.2)
     adjoint = [kept(ContinuousAdjoint(n, grid, keep_states=False)) for n in (9, 64)]
     segments = [kept(CheckpointedFlow(n, grid)) for n in (9, 64)]
+    reversible = [kept(ReversibleFlow(n, grid)) for n in (9, 64)]
     assert adjoint[1] == adjoint[0]
+    assert reversible[1] == reversible[0]
     assert segments[1] < 4 * segments[0]
 
 
