@@ -15,7 +15,6 @@ from ornstein.objectives.outputs import with_outputs
 from ornstein.objectives.time_sampling import UniformLevels
 from ornstein.uncertainty import UncertaintyGuided
 
-
 PUBLISHED = {"alex": "alexnet-owt-7be5be79.pth", "vgg": "vgg16-397923af.pth"}
 """The files of torchvision that LPIPS was made with."""
 
