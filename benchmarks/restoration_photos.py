@@ -38,7 +38,7 @@ def scores(path: Path) -> tuple[float, float]:
     pixels = torch.from_numpy(np.array(Image.open(path).convert("RGB"))).permute(2, 0, 1).float() / 255
     height, width = (side // SCALE * SCALE for side in pixels.shape[1:])
     clean = pixels[:, :height, :width]
-    up = to_eight_bits(resize(Bicubic(SCALE)(clean).image.unsqueeze(0), (height, width))[0])
+    up = to_eight_bits(resize(Bicubic(SCALE)(clean, torch.Generator()).image.unsqueeze(0), (height, width))[0])
     inner = (slice(None), slice(BORDER, -BORDER), slice(BORDER, -BORDER))
     a, b = (image[inner].double().mul(255).round() for image in (clean, up))
     return psnr(luma(a), luma(b)), psnr(a, b)

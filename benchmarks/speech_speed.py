@@ -9,21 +9,32 @@ TF32. Writes benchmarks/results/speech_speed.json (parts that are not run keep t
 
 import argparse
 import json
-import re
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from timing import (
+    error,
+    exact,
+    first_call,
+    machine,
+    milliseconds,
+    need_gpu,
+    one_step,
+    profile,
+    random_network,
+    show,
+    write_json,
+    write_table,
+)
 from torch import Tensor
 
 from ornstein.acceleration import Acceleration, GraphedSampler, accelerate
 from ornstein.denoiser import Denoiser
 from ornstein.errors import UserError
-from ornstein.files import atomic_path
 from ornstein.networks.ncsnpp import NCSNpp
 from ornstein.noise import SampleNoise
 from ornstein.objectives.denoising import DenoisingObjective
@@ -37,7 +48,6 @@ from ornstein.samplers.time_grids import PowerGrid, UniformGrid
 from ornstein_speech.representation import CompressedSpectrogram
 
 RESULT = Path(__file__).parent / "results" / "speech_speed.json"
-PAGE = Path(__file__).parents[1] / "docs" / "speed.md"
 SECONDS = 4.08  # 511 hops of 128 samples at 16 kHz: 512 frames
 FRAMES = 512
 
@@ -61,28 +71,7 @@ VARIANTS: dict[str, Acceleration] = {
 
 def network(name: str, **options: Any) -> NCSNpp:
     """A network with random weights that are large enough everywhere to show rounding errors."""
-    torch.manual_seed(0)
-    made = NCSNpp(**NETWORKS[name], **options)
-    with torch.no_grad():
-        for parameter in made.parameters():
-            if parameter.ndim > 1 and float(parameter.std()) < 1e-6:  # layers that start as nearly zero
-                torch.nn.init.normal_(parameter, std=(parameter[0].numel()) ** -0.5)
-    return made.cuda()
-
-
-def milliseconds(function: Callable[[], object], repeats: int = 20, warm_up: int = 5) -> float:
-    """Median time of a call."""
-    for _ in range(warm_up):
-        function()
-    times = []
-    for _ in range(repeats):
-        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        begin.record()
-        function()
-        end.record()
-        end.synchronize()
-        times.append(begin.elapsed_time(end))
-    return sorted(times)[len(times) // 2]
+    return random_network(lambda: NCSNpp(**NETWORKS[name], **options)).cuda()
 
 
 def signals(batch: int, frames: int) -> tuple[Tensor, Tensor]:
@@ -90,20 +79,6 @@ def signals(batch: int, frames: int) -> tuple[Tensor, Tensor]:
     shape = (batch, 1, 256, frames)
     x, y = (torch.randn(shape, generator=generator, device="cuda", dtype=torch.complex64) for _ in range(2))
     return 0.4 * x, 0.4 * y
-
-
-def exact(function: Callable[[], Tensor]) -> Tensor:
-    """The result in float32 without TF32."""
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        return function()
-    finally:
-        torch.backends.cudnn.allow_tf32 = before
-
-
-def error(value: Tensor, reference: Tensor) -> float:
-    return float((value - reference).norm() / reference.norm())
 
 
 @torch.no_grad()
@@ -115,11 +90,8 @@ def forward(name: str, variants: list[str], batch: int = 1) -> dict[str, Any]:
     rows = {}
     for variant in variants:
         call = partial(accelerate(denoiser, VARIANTS[variant]), x, 0.5, y)
-        begin = time.perf_counter()
-        value = call().x0
-        torch.cuda.synchronize()
-        first = time.perf_counter() - begin
-        rows[variant] = {"ms": milliseconds(call), "error": error(value, reference), "first_call_s": first}
+        value, first = first_call(call)
+        rows[variant] = {"ms": milliseconds(call), "error": error(value.x0, reference), "first_call_s": first}
         show(f"forward {name} batch {batch}", variant, rows[variant])
     return rows
 
@@ -176,10 +148,7 @@ def training(name: str, batch: int, variants: list[str]) -> dict[str, Any]:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         step = training_step(name, batch, variant)
-        begin = time.perf_counter()
-        step()
-        torch.cuda.synchronize()
-        first = time.perf_counter() - begin
+        _, first = first_call(step)
         rows[variant] = {
             "ms": milliseconds(step, 15, 5),
             "memory_gib": torch.cuda.max_memory_allocated() / 2**30,
@@ -195,68 +164,9 @@ TRAINING = ["eager float32", "eager bfloat16", "compiled bfloat16, channels last
 
 
 def training_step(name: str, batch: int, variant: str) -> Callable[[], None]:
-    made = network(name, time_division="pyramid").train()
-    if "channels last" in variant:
-        made = made.to(memory_format=torch.channels_last)
-    if "compiled" in variant:
-        made.compile()
-    denoiser = Denoiser(made, OUVE(), Score(scale=-1.0))
+    denoiser = Denoiser(network(name, time_division="pyramid"), OUVE(), Score(scale=-1.0))
     objective = DenoisingObjective(compare="noise", reduction="half_mean")
-    optimizer = torch.optim.Adam([p for p in made.parameters() if p.requires_grad], lr=1e-4, fused=True)
-    average = [p.detach().clone() for p in made.parameters()]
-    generator = torch.Generator("cuda").manual_seed(0)
-    x, y = signals(batch, 256)
-
-    def step() -> None:
-        with torch.autocast("cuda", torch.bfloat16, enabled="bfloat16" in variant):
-            loss = objective(denoiser, x, y, generator=generator)["loss"]
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(made.parameters(), 5.0, foreach=True)
-        optimizer.step()
-        optimizer.zero_grad()
-        torch._foreach_lerp_(average, [p.detach() for p in made.parameters()], 0.001)
-
-    return step
-
-
-KINDS = {
-    "convolution, weight gradient": "wgrad|bwd_filter",
-    "convolution, input gradient": "dgrad|bwd_data",
-    "convolution": "fprop|conv|implicit_gemm|nchwToNhwc|nhwcToNchw",
-    "matrix product or attention": "gemm|flash|fmha|cutlass|nvjet",
-    "fused reduction": "^triton_(red|per)",
-    "fused elementwise": "^triton_poi",
-    "optimizer": "multi_tensor|FusedAdam|lerp",
-    "copy": "copy|Memcpy|CatArray",
-    "normalisation": "Norm|RowwiseMoments",
-}
-
-
-def profile(step: Callable[[], object], title: str, rows: int = 18) -> list[dict[str, Any]]:
-    """The kernels that take longest in one call."""
-    from torch.profiler import ProfilerActivity
-    from torch.profiler import profile as record
-
-    for _ in range(3):
-        step()
-    torch.cuda.synchronize()
-    with record(activities=[ProfilerActivity.CUDA]) as recorded:
-        step()
-        torch.cuda.synchronize()
-    kernels = [e for e in recorded.key_averages() if e.self_device_time_total > 0]
-    kernels.sort(key=lambda e: -e.self_device_time_total)
-    total = sum(e.self_device_time_total for e in kernels)
-    print(f"profile of {title}: {total / 1000:.2f} ms in {sum(e.count for e in kernels)} kernels")
-    kinds: dict[str, float] = {}
-    for e in kernels:
-        kind = next((name for name, pattern in KINDS.items() if re.search(pattern, e.key)), "other")
-        kinds[kind] = kinds.get(kind, 0.0) + e.self_device_time_total / 1000
-    print("  " + ", ".join(f"{kind} {ms:.2f} ms" for kind, ms in sorted(kinds.items(), key=lambda item: -item[1])))
-    found = [{"kernel": f"all of kind {kind}", "calls": 0, "ms": ms} for kind, ms in kinds.items()]
-    for e in kernels[:rows]:
-        found.append({"kernel": e.key[:90], "calls": e.count, "ms": e.self_device_time_total / 1000})
-        print(f"  {e.self_device_time_total / 1000:8.3f} ms {e.count:5d} x {e.key[:90]}")
-    return [{"kernel": "total", "calls": sum(e.count for e in kernels), "ms": total / 1000}, *found]
+    return one_step(denoiser, objective, *signals(batch, 256), variant)
 
 
 @torch.no_grad()
@@ -293,18 +203,6 @@ def markdown(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def write_table(results: dict[str, Any]) -> None:
-    """Put the tables between the markers of the page."""
-    table = f"<!-- speed -->\n{markdown(results)}<!-- /speed -->"
-    text = re.sub(r"<!-- speed -->.*<!-- /speed -->", lambda _: table, PAGE.read_text(), flags=re.DOTALL)
-    with atomic_path(PAGE, overwrite=True) as temporary:
-        temporary.write_text(text)
-
-
-def show(part: str, row: str, values: dict[str, Any]) -> None:
-    print(part, "|", row, "|", ", ".join(f"{k} {v:.4g}" for k, v in values.items() if v is not None), flush=True)
-
-
 def main() -> None:
     parts = ["forward", "sampling", "training", "profile_forward", "profile_training"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -318,10 +216,9 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="only make the page again from the last results")
     options = parser.parse_args()
     if options.table:
-        write_table(json.loads(RESULT.read_text()))
+        write_table("speed", markdown(json.loads(RESULT.read_text())))
         return
-    if not torch.cuda.is_available():
-        raise UserError("this measures a GPU and there is none; run it on a machine with CUDA")
+    need_gpu()
     torch.backends.cudnn.benchmark = True
     results: dict[str, Any] = json.loads(options.output.read_text()) if options.output.exists() else {}
     for name in options.networks:
@@ -339,12 +236,11 @@ def main() -> None:
         if "profile_training" in options.parts:
             step = training_step(name, 8 if name == "full" else 16, options.training[-1])
             own.setdefault("profile", {})["training"] = profile(step, f"training {name}, {options.training[-1]}")
-        own["machine"] = f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
-        with atomic_path(options.output, overwrite=True) as temporary:
-            temporary.write_text(json.dumps(results, indent=1) + "\n")
+        own["machine"] = machine()
+        write_json(options.output, results)
     print(options.output)
     if options.output == RESULT:
-        write_table(results)
+        write_table("speed", markdown(results))
 
 
 if __name__ == "__main__":

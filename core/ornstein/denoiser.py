@@ -1,7 +1,7 @@
 """A network that knows its process and what its output means."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -58,9 +58,17 @@ class Denoiser(nn.Module):
     def prepare(self, y: Tensor | None) -> Prepared:
         """The denoiser for the measured `y` (B, *), with what `observe` gives: once per sample.
 
+        The denoiser is that of `seeing`.
+        """
+        observation, condition = self.observe(y)
+        return Prepared(self.seeing(observation, condition), observation, condition)
+
+    def seeing(self, observation: Tensor | None, condition: Mapping[str, Tensor]) -> "Denoiser":
+        """The denoiser for what `observe` gives, or for the same piece of all of it (a tile).
+
         Here this very denoiser; one whose process depends on the observation overrides this.
         """
-        return Prepared(self, *self.observe(y))
+        return self
 
     @property
     def networks(self) -> list[nn.Module]:

@@ -1,11 +1,11 @@
 """A denoiser whose noise is weaker where a regression network agrees with the observation (UPSR)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
-from ornstein.denoiser import Denoiser, Prepared
+from ornstein.denoiser import Denoiser
 from ornstein.errors import UserError
 from ornstein.parameterization import X0, Parameterization
 from ornstein.process.affine import Process
@@ -91,12 +91,12 @@ class UncertaintyGuided(Denoiser):
             )
         return self.unshuffled(large), {"estimate": self.unshuffled(estimate)}
 
-    def prepare(self, y: Tensor | None) -> Prepared:
-        observation, condition = self.observe(y)
-        if "estimate" not in condition or not isinstance(self.process, UPSR):
-            return Prepared(self, observation, condition)
+    def seeing(self, observation: Tensor | None, condition: Mapping[str, Tensor]) -> Denoiser:
+        """This denoiser on the process with the weights W of the observation and the condition `estimate`."""
+        if observation is None or "estimate" not in condition or not isinstance(self.process, UPSR):
+            return self
         weights = self.process.uncertainty_weights(observation, condition["estimate"])
-        return Prepared(self.with_process(self.process.weighted(weights)), observation, condition)
+        return self.with_process(self.process.weighted(weights))
 
     def unshuffled(self, picture: Tensor) -> Tensor:
         """Pictures (B, C, H, W) as the process has them, (B, C patch^2, H/patch, W/patch)."""

@@ -6,7 +6,8 @@ from lightning.pytorch import LightningDataModule
 
 from ornstein.errors import UserError
 from ornstein.training.data import ResumableLoader
-from ornstein_restoration.datasets import Augmentation, Degradation, Pictures
+from ornstein_restoration.datasets import Augmentation, Pictures
+from ornstein_restoration.degradations import Degradation
 from ornstein_restoration.layouts import Layout, Pair, Split, find_pairs
 
 

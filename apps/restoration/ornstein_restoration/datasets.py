@@ -8,7 +8,7 @@ function of (seed, e, i): neither the number of workers nor the order of access 
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -19,20 +19,11 @@ from torch.utils.data import Dataset
 from ornstein.errors import UserError
 from ornstein.training.seeds import derive_seed
 from ornstein_restoration import images
+from ornstein_restoration.degradations import Degradation
 from ornstein_restoration.layouts import Pair
 
 Augmentation = Literal["none", "flip", "flip_rotate"]
 Item = dict[str, Any]
-
-
-class Degradation(Protocol):
-    """Makes a degraded picture of a clean one (3, H, W) in [0, 1]; the same one for the same state of the generator.
-
-    The result has the attributes `image` and `mask`, (1, H, W) or None. The attribute `scale` of the degradation says
-    how many times smaller the image is, 1 if there is none.
-    """
-
-    def __call__(self, image: Tensor, generator: torch.Generator) -> Any: ...
 
 
 def item_generator(seed: int, epoch: int, index: int) -> torch.Generator:

@@ -6,33 +6,23 @@ clipped.
 """
 
 import math
-import warnings
-from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Literal, TypeAlias
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ornstein.errors import UserError
+from ornstein.objectives.pictures import LPIPS, PUBLISHED
 from ornstein_restoration.metrics import Picture, pair
 
 Backbone: TypeAlias = Literal["alex", "vgg"]
-
-_PUBLISHED = {"alex": "alexnet-owt-7be5be79.pth", "vgg": "vgg16-397923af.pth"}
-"""The files of torchvision that LPIPS was made with."""
 
 _MS_SSIM_SIDE, _VIF_SIDE, _HAARPSI_SIDE = 161, 41, 16
 
 
 class Lpips(nn.Module):
-    """LPIPS, version 0.1 (Zhang et al. 2018), by the package lpips: its heads, and a backbone from the user's file.
-
-    Differentiable, so it is a training loss as well. Weights are frozen.
+    """`ornstein.objectives.pictures.LPIPS` (version 0.1, Zhang et al. 2018) of pictures in [0, 1], and as a score.
 
     Args:
         weights: state dict of torchvision's AlexNet or VGG-16, `.pth` or `.safetensors`.
@@ -44,24 +34,13 @@ class Lpips(nn.Module):
 
     def __init__(self, weights: str | Path | None, net: Backbone = "alex") -> None:
         super().__init__()
-        if find_spec("lpips") is None:
-            raise UserError("LPIPS needs the package lpips (pip install ornstein-restoration[lpips])")
-        if weights is None or not Path(weights).is_file():
-            missing = "" if weights is None else f"; there is no file {weights}"
-            raise UserError(
-                f"LPIPS needs {_PUBLISHED[net]} of torchvision, and downloads nothing: give its path{missing}"
-            )
-        import lpips
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # lpips asks torchvision for no weights in an old way
-            self.model = lpips.LPIPS(net=net, pnet_rand=True, verbose=False)
-        self.model.net.load_state_dict(_backbone(Path(weights), self.model.net.state_dict()))
-        self.model.requires_grad_(False)
+        if weights is None:
+            raise UserError(f"LPIPS needs {PUBLISHED[net]} of torchvision, and downloads nothing: give its path")
+        self.model = LPIPS(Path(weights), net)
 
     def forward(self, truth: Tensor, restored: Tensor) -> Tensor:
         """Distance (B,) of pictures (B, 3, H, W) in [0, 1]; they are brought to [-1, 1] here."""
-        return self.model(truth, restored, normalize=True).flatten()
+        return self.model(2 * truth - 1, 2 * restored - 1)
 
     def score(self, truth: Picture, restored: Picture) -> float:
         """Distance of two pictures (3, H, W); NaN where a side is too small for the network."""
@@ -71,29 +50,6 @@ class Lpips(nn.Module):
         parameter = next(self.parameters())
         with torch.no_grad():
             return float(self(x.to(parameter.device), xh.to(parameter.device)))
-
-
-def _backbone(path: Path, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The convolutions of `path` under the names of lpips: features.3.weight becomes slice2.3.weight."""
-    try:
-        if path.suffix == ".safetensors":
-            found = load_file(path)
-        else:
-            found = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, SafetensorError, UnpicklingError, EOFError, ValueError, KeyError) as error:
-        raise UserError(f"{path} cannot be read ({type(error).__name__}); give a state dict of torchvision") from None
-    weights = {}
-    for name, value in wanted.items():
-        source = f"features.{name.partition('.')[2]}"
-        given = found.get(source) if isinstance(found, Mapping) else None
-        if not isinstance(given, Tensor) or given.shape != value.shape:
-            shape = None if not isinstance(given, Tensor) else tuple(given.shape)
-            raise UserError(
-                f"{path} is another network: {source} is {shape or 'missing'}, not {tuple(value.shape)}; "
-                f"give {' or '.join(_PUBLISHED.values())}"
-            )
-        weights[name] = given
-    return weights
 
 
 def ms_ssim_rgb(truth: Picture, restored: Picture) -> float:

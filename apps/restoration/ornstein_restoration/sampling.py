@@ -110,10 +110,10 @@ class _Run:
         at = [_on_state(place, space) for place in places]
         blends: dict[str, Blend] = {}
         for part in batched(places, self.batch):
-            denoiser, y, condition = self._prepared(picture, mask, part, tile)
-            if denoiser is not model.denoiser or any(c.shape[-2:] != y.shape[-2:] for c in condition.values()):
+            _, y, condition = self._prepared(picture, mask, part, tile)
+            if any(c.shape[-2:] != y.shape[-2:] for c in condition.values()):
                 raise UserError(
-                    "this model has noise of its own in every pixel, or a condition of another size than its state; "
+                    "this model has a condition of another size than its state; "
                     "blend the outputs of its tiles, not its steps"
                 )
             for name, maps in {"": y, **condition}.items():
@@ -122,12 +122,13 @@ class _Run:
                     blend.add(_on_state(place, space), one)
         whole_maps = {name: blend.result()[None].to(self.device) for name, blend in blends.items()}
         y = whole_maps.pop("")
+        whole_denoiser = model.denoiser.seeing(y, whole_maps)
         calls = (model.sampler.evaluations(model.denoiser.process) or model.sampler.steps) * len(places)
         tiled = BlendedDenoiser(
-            model.denoiser, scaled, self.batch, lambda count: self.on_progress(min(1.0, count / calls))
+            whole_denoiser, scaled, self.batch, lambda count: self.on_progress(min(1.0, count / calls))
         )
         noise = NoiseField(self.seed, [(0, 0)], space.patch)
-        x = model.sampler(tiled, model.denoiser.process.start(noise(y), y), y, noise, None, **whole_maps)
+        x = model.sampler(tiled, whole_denoiser.process.start(noise(y), y), y, noise, None, **whole_maps)
         return space.inverse(x, size)[0].float().cpu()
 
     def _prepared(
@@ -138,16 +139,10 @@ class _Run:
         tiles = torch.stack([space.pad(crop(picture, place, tile)) for place in part]).to(self.device)
         masks = None if mask is None else torch.stack([space.pad(crop(mask, place, tile)) for place in part])
         condition = space.condition(None if masks is None else masks.to(self.device))
-        denoiser, y, seen = prepared(self.model.denoiser, space.observation(tiles))
+        denoiser, y, seen = self.model.denoiser.prepare(space.observation(tiles))
+        if y is None:
+            raise ValueError(f"{type(denoiser).__name__} gives no observation")
         return denoiser, y, seen | condition
-
-
-def prepared(denoiser: Denoiser, measured: Tensor) -> tuple[Denoiser, Tensor, dict[str, Tensor]]:
-    """The denoiser for a batch, what its process runs towards, and the condition of its calls."""
-    y, condition = denoiser.observe(measured)
-    if y is None:
-        raise ValueError(f"{type(denoiser).__name__} gives no observation")
-    return denoiser, y, condition
 
 
 def _on_state(pixels: tuple[int, int], space: PictureSpace) -> tuple[int, int]:

@@ -1,5 +1,6 @@
 """Training of an image restorer."""
 
+import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,9 +19,13 @@ from ornstein.training.schedule import Schedule
 from ornstein.training.seeds import derive_seed
 from ornstein.training.task import Batch, Task
 from ornstein_restoration import images
+from ornstein_restoration.metrics import psnr_rgb, ssim_rgb_uniform
 from ornstein_restoration.representation import PictureSpace
 from ornstein_restoration.sampling import Model, restore_picture
 from ornstein_restoration.tiles import Tiling
+
+PERFECT = 100.0
+"""PSNR in dB that counts for a picture restored without error."""
 
 
 class RestorationTask(Task):
@@ -151,11 +156,12 @@ class RestorationTask(Task):
         repeat = is_repeat(batch)
         for i, restored in enumerate(self.restore_batch(batch, batch_idx)):
             clean = batch["gt"][i].float().cpu()
-            scores = {"psnr": psnr(restored, clean), "ssim": ssim(restored, clean)}
+            scores = {"psnr": _psnr(clean, restored), "ssim": ssim_rgb_uniform(clean, restored)}
             lq = batch["lq"][i].float().cpu()
             if lq.shape == clean.shape:
-                scores["psnr_gain"] = scores["psnr"] - psnr(lq, clean)
-            self.log_means({f"{stage}/{name}": value for name, value in scores.items()}, int(not repeat))
+                scores["psnr_gain"] = scores["psnr"] - _psnr(clean, lq)
+            finite = {f"{stage}/{name}": value for name, value in scores.items() if not math.isnan(value)}
+            self.log_means(finite, int(not repeat))
 
     def _fill_predictor(self, path: Path) -> None:
         predictor: Any = getattr(self.denoiser, "predictor", None)
@@ -178,15 +184,6 @@ class RestorationTask(Task):
         return Path(self.trainer.default_root_dir) / "predictions"
 
 
-def psnr(picture: Tensor, clean: Tensor) -> float:
-    """PSNR in dB over the three channels of pictures (3, H, W) in [0, 1]; 100 where they are equal, for means."""
-    error = float((picture.double() - clean.double()).square().mean())
-    return min(100.0, -10 * torch.tensor(error).log10().item()) if error > 0 else 100.0
-
-
-def ssim(picture: Tensor, clean: Tensor) -> float:
-    """SSIM of pictures (3, H, W) in [0, 1] by torchmetrics: 11 x 11 Gaussian of 1.5, mean over the channels."""
-    from torchmetrics.functional.image import structural_similarity_index_measure
-
-    value: Any = structural_similarity_index_measure(picture[None], clean[None], data_range=1.0)
-    return float(value)
+def _psnr(clean: Tensor, picture: Tensor) -> float:
+    """`psnr_rgb`, and 100 dB where the pictures are equal: a mean over pictures has to be finite."""
+    return min(PERFECT, psnr_rgb(clean, picture))

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ornstein.denoiser import DenoiserLike
+from ornstein.denoiser import Denoiser
 from ornstein.errors import UserError
 from ornstein.estimate import Estimate
 from ornstein.training.seeds import derive_seed
@@ -170,7 +170,7 @@ class BlendedDenoiser:
     """
 
     def __init__(
-        self, denoiser: DenoiserLike, tiling: Tiling, batch: int = 1, on_tiles: Callable[[int], None] | None = None
+        self, denoiser: Denoiser, tiling: Tiling, batch: int = 1, on_tiles: Callable[[int], None] | None = None
     ) -> None:
         self.denoiser, self.tiling, self.batch, self.on_tiles = denoiser, tiling, batch, on_tiles
         self.process = denoiser.process
@@ -188,9 +188,8 @@ class BlendedDenoiser:
             def cut(whole: Tensor, part: Sequence[Place] = part) -> Tensor:
                 return torch.cat([crop(whole, place, tile) for place in part])
 
-            estimate = self.denoiser(
-                cut(x), t, None if y is None else cut(y), **{name: cut(value) for name, value in condition.items()}
-            )
+            seen, given = None if y is None else cut(y), {name: cut(value) for name, value in condition.items()}
+            estimate = self.denoiser.seeing(seen, given)(cut(x), t, seen, **given)
             for name in ("x0", "noise", "y"):
                 if (field := getattr(estimate, name)) is None:
                     continue

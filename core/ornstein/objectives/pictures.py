@@ -15,6 +15,9 @@ from ornstein.objectives.outputs import with_outputs
 from ornstein.objectives.time_sampling import UniformLevels
 from ornstein.uncertainty import UncertaintyGuided
 
+PUBLISHED = {"alex": "alexnet-owt-7be5be79.pth", "vgg": "vgg16-397923af.pth"}
+"""The files of torchvision that LPIPS was made with."""
+
 
 class LPIPS(nn.Module):
     """Learned perceptual distance (Zhang et al. 2018, arXiv 1801.03924; package `lpips`), with the user's backbone.
@@ -38,6 +41,8 @@ class LPIPS(nn.Module):
             raise UserError("LPIPS needs the package lpips; pip install 'ornstein[perceptual]'") from error
         self.backbone = Path(backbone)
         self.network = network
+        if not self.backbone.is_file():
+            raise UserError(f"there are no weights at {backbone}; LPIPS needs torchvision's {PUBLISHED[network]}")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torchvision's old argument names
             self.distance = lpips.LPIPS(net=network, pnet_rand=True, verbose=False)
@@ -49,7 +54,7 @@ class LPIPS(nn.Module):
                     has = "none" if key not in weights else tuple(weights[key].shape)
                     raise UserError(
                         f"{self.backbone} does not fit {network}: {key} should be {tuple(parameter.shape)}, "
-                        f"it has {has}; give torchvision's weights of that network"
+                        f"it has {has}; give torchvision's {PUBLISHED[network]}"
                     )
                 parameter.copy_(weights[key])
         self.requires_grad_(False).eval()
@@ -60,13 +65,11 @@ class LPIPS(nn.Module):
 
 
 def _weights(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise UserError(f"there are no weights at {path}; give the file of torchvision's ImageNet network")
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(path)
     try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever the damage causes
         raise UserError(f"{path} cannot be read as weights; give a state dict (.pth or .safetensors)") from error

@@ -6,11 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-@dataclass(frozen=True)
-class Result:
-    image: Tensor
-    mask: Tensor | None = None
+from ornstein_restoration.degradations import Degraded
 
 
 @dataclass(frozen=True)
@@ -19,8 +15,8 @@ class Shrink:
 
     scale: int = 4
 
-    def __call__(self, image: Tensor, generator: torch.Generator) -> Result:
-        return Result(F.avg_pool2d(image[None], self.scale)[0])
+    def __call__(self, image: Tensor, generator: torch.Generator) -> Degraded:
+        return Degraded(F.avg_pool2d(image[None], self.scale)[0])
 
 
 @dataclass(frozen=True)
@@ -29,9 +25,9 @@ class Darken:
 
     low: float = 0.2
 
-    def __call__(self, image: Tensor, generator: torch.Generator) -> Result:
+    def __call__(self, image: Tensor, generator: torch.Generator) -> Degraded:
         gain = self.low + 0.1 * float(torch.rand((), generator=generator))
-        return Result(image * gain)
+        return Degraded(image * gain)
 
 
 class Affine(nn.Module):

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ornstein.config import build, describe
 from ornstein.errors import UserError
+from ornstein_restoration.datasets import item_generator
 from ornstein_restoration.degradations import (
     Bicubic,
     Degradation,
@@ -20,7 +21,6 @@ from ornstein_restoration.degradations import (
     Rain,
     RealESRGAN,
     Shadow,
-    item_generator,
 )
 from ornstein_restoration.degradations.degraded import choose, to_linear, to_srgb
 from ornstein_restoration.degradations.filters import filter2d, gaussian_blur, unsharp_mask
@@ -153,7 +153,7 @@ def test_bicubic_agrees_with_pillow() -> None:
     image = (picture(47, 66) * 255).round()
     pillow = Image.fromarray(image.byte().permute(1, 2, 0).numpy()).resize((16, 11), Image.Resampling.BICUBIC)
     expected = torch.from_numpy(np.array(pillow)).permute(2, 0, 1)
-    assert ((Bicubic()(image / 255).image * 255).round() - expected).abs().max() <= 1
+    assert ((Bicubic()(image / 255, draw()).image * 255).round() - expected).abs().max() <= 1
 
 
 def test_jpeg_is_a_real_file_turned_around(tmp_path: Path) -> None:

@@ -89,10 +89,10 @@ def test_lpips_says_what_is_missing(tmp_path: Path, backbone: dict[str, Tensor])
         with pytest.raises(UserError, match="cannot be read"):
             Lpips(tmp_path / name)
     torch.save(backbone | {"features.3.weight": torch.zeros(128, 64, 3, 3)}, tmp_path / "vgg.pth")
-    with pytest.raises(UserError, match=r"features\.3\.weight is \(128, 64, 3, 3\), not \(192, 64, 5, 5\)"):
+    with pytest.raises(UserError, match=r"features\.3\.weight should be \(192, 64, 5, 5\), it has \(128, 64, 3, 3\)"):
         Lpips(tmp_path / "vgg.pth")
     torch.save([1], tmp_path / "list.pth")
-    with pytest.raises(UserError, match=r"features\.0\.weight is missing"):
+    with pytest.raises(UserError, match="holds no state dict"):
         Lpips(tmp_path / "list.pth")
 
 

@@ -14,7 +14,9 @@ from ornstein.errors import UserError
 from ornstein.parameterization import X0
 from ornstein.process.rddm import RDDM
 from ornstein.process.residual_shift import ResidualShift
+from ornstein.process.upsr import UPSR
 from ornstein.samplers.ancestral import Ancestral
+from ornstein.uncertainty import UncertaintyGuided
 from ornstein_restoration.representation import PictureSpace
 from ornstein_restoration.sampling import Model, restore_picture
 from ornstein_restoration.tiles import Blend, NoiseField, Tiling, tile_starts
@@ -200,6 +202,38 @@ def test_rows_of_a_blended_estimate_belong_together() -> None:
         estimate = tiled(x, t, y)
     a, b, s, _ = (float(c) for c in process.coefficients(t))
     torch.testing.assert_close(a * estimate.x0 + b * y + s * estimate.noise, x, atol=1e-5, rtol=0)
+
+
+class Sharp(nn.Module):
+    """A predictor whose picture differs from the bicubic enlargement at edges."""
+
+    def forward(self, small: Tensor) -> Tensor:
+        return nn.functional.interpolate(small, scale_factor=4.0, mode="nearest")
+
+
+class Shown(nn.Module):
+    """A local network in the place of UPSR's: the mean of what it sees, at full size."""
+
+    def forward(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+        return nn.functional.pixel_shuffle((x.tanh() + condition[:, :48] + condition[:, 48:]) / 3, 4)
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+@pytest.mark.parametrize("blending", ["outputs", "steps"])
+def test_noise_weights_of_upsr_go_with_the_tiles(blending: Any, eta: float) -> None:
+    """Inside tiles every pixel has the start and the noise that it has in the whole picture."""
+    denoiser = UncertaintyGuided(Shown(), UPSR(), predictor=Sharp()).eval()
+    upsr = Model(denoiser, Ancestral(steps=5, eta=eta), PictureSpace(scale=4, patch=4, multiple=8, enlarge=False))
+    small = picture(40, 48)
+    whole = restore_picture(upsr, small, seed=3)
+    tiled = restore_picture(upsr, small, seed=3, tiling=Tiling(32, 16, blending=blending), batch=2)
+    heavy = Model(
+        UncertaintyGuided(Shown(), UPSR(floor=1.0), predictor=Sharp()).eval(), upsr.sampler, upsr.representation
+    )
+    assert (restore_picture(heavy, small, seed=3) - whole).abs().max() > 0.05  # the weights matter
+    inside = (slice(None), slice(None, 4 * 4), slice(None, 4 * 12))  # in one tile, away from its borders
+    torch.testing.assert_close(tiled[inside], whole[inside], atol=2e-5, rtol=0)
+    assert (tiled - whole).abs().mean() < 0.01  # bicubic enlargement and blending differ at borders of tiles alone
 
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 90), (40, 33)])

@@ -1,7 +1,7 @@
 """Making degraded images out of clean ones, each kind a small component that a recipe names by its class path."""
 
 from ornstein_restoration.degradations.bicubic import Bicubic
-from ornstein_restoration.degradations.degraded import Degradation, Degraded, item_generator
+from ornstein_restoration.degradations.degraded import Degradation, Degraded
 from ornstein_restoration.degradations.low_light import LowLight
 from ornstein_restoration.degradations.pool import PairPool
 from ornstein_restoration.degradations.rain import Rain
@@ -11,7 +11,6 @@ from ornstein_restoration.degradations.shadow import Shadow
 __all__ = [
     "Degradation",
     "Degraded",
-    "item_generator",
     "Bicubic",
     "RealESRGAN",
     "LowLight",

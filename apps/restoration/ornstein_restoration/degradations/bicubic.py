@@ -24,7 +24,7 @@ class Bicubic:
     scale: int = 4
     eight_bit: bool = True
 
-    def __call__(self, image: Tensor, generator: torch.Generator | None = None) -> Degraded:
+    def __call__(self, image: Tensor, generator: torch.Generator) -> Degraded:
         """Degrade (3, H, W); nothing is drawn."""
         height, width = check_images(image).shape[-2:]
         small = resize(image.unsqueeze(0), (max(1, height // self.scale), max(1, width // self.scale)))[0]

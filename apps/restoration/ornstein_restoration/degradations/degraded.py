@@ -1,6 +1,5 @@
 """What a degradation is: a function of a clean image and a generator."""
 
-import hashlib
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,18 +20,11 @@ class Degraded:
 class Degradation(Protocol):
     """Degrades a clean image (3, H, W), float32 in [0, 1]; the result has the size (H, W) // scale, at least 1.
 
-    The draws are a pure function of the state of the generator, which is a CPU generator.
+    The draws are a pure function of the state of the generator, which is a CPU generator. An attribute `scale` says how
+    many times smaller the image becomes; without it, not at all.
     """
 
-    @property
-    def scale(self) -> int: ...
-    def __call__(self, image: Tensor, generator: torch.Generator, /) -> Degraded: ...
-
-
-def item_generator(seed: int, epoch: int, index: int) -> torch.Generator:
-    """Return the CPU generator of one image in one epoch, seeded by a hash of (seed, epoch, index)."""
-    digest = hashlib.sha256(f"{seed}/{epoch}/{index}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    def __call__(self, image: Tensor, generator: torch.Generator) -> Degraded: ...
 
 
 def check_images(images: Tensor, dimensions: int = 3) -> Tensor:
