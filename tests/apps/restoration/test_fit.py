@@ -17,7 +17,7 @@ from ornstein.training.cli import run_lightning
 from ornstein_restoration import Restorer
 from ornstein_restoration.data import RestorationData
 from ornstein_restoration.datasets import read_pixels
-from ornstein_restoration.task import RestorationTask
+from ornstein_restoration.task import RestorationTask, _psnr
 
 Save = Callable[[Path, np.ndarray], Path]
 
@@ -347,3 +347,9 @@ def test_predictor_is_taken_from_another_run(brightener: Path, photos: Path, tmp
     words = ["--config", str(path), "--model.predictor_from", str(brightener)]
     with pytest.raises(Exception, match="has no predictor"):
         run_lightning(RestorationTask, RestorationData, "fit", words, "ornstein restoration")
+
+
+def test_mean_psnr_is_finite() -> None:
+    clean = torch.rand(3, 20, 24, generator=torch.Generator().manual_seed(0)) * 0.8
+    assert _psnr(clean, clean) == 100
+    assert _psnr(clean, clean + 0.1) == pytest.approx(20, abs=1e-4)
