@@ -81,7 +81,8 @@ def publish(
             used = model.raw if model.averaged is None else model.averaged
             write(predictor, {"params_ema": _of_network(guide, used, "predictor.")}, overwrite)
     write(target, _content(kind, options, model, raw, averaged), overwrite)
-    if given := options.given():
+    stored = ("schedule_steps", "schedule", "mode") if kind == "resfusion" else ()
+    if given := {name: value for name, value in options.given().items() if name not in stored}:
         said = " ".join(f"--{name}" if value is True else f"--{name} {value}" for name, value in given.items())
         remarks.append(f"it does not say all of this; import it with {said}")
     return remarks
@@ -94,8 +95,8 @@ def kind_and_options(denoiser: "Denoiser", representation: Any) -> tuple[Kind, O
         UserError: none of them.
     """
     from ornstein.process.rddm import RDDM
-    from ornstein.process.residual_shift import ResidualShift
     from ornstein.process.resfusion import CosinePro, LinearPro, Resfusion
+    from ornstein.process.residual_shift import ResidualShift
     from ornstein.process.upsr import UPSR
     from ornstein_restoration.regression import RegressionUpscaler
 
@@ -159,11 +160,22 @@ def _mode(denoiser: "Denoiser") -> str | None:
 
 
 def _published(denoiser: "Denoiser", tensors: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
+    from ornstein.networks.atd import ATD
+    from ornstein.networks.dit import DiT
+    from ornstein.networks.residual_unet import ResidualUNet
+    from ornstein.networks.swin_unet import SwinUNet
     from ornstein.networks.unet_res import SharedEncoderUNet, UNetRes
     from ornstein.process.rddm import RDDM
     from ornstein.two_networks import TwoNetworks
 
     network = denoiser.network
+    known = (ATD, DiT, ResidualUNet, SharedEncoderUNet, SwinUNet, UNetRes)
+    for each in denoiser.networks:
+        if not isinstance(each, known):
+            names = ", ".join(cls.__name__ for cls in known)
+            raise UserError(
+                f"no published code has the network {type(each).__name__}, only {names}; export it in our own"
+            )
     if isinstance(denoiser, TwoNetworks):
         second = _of_network(denoiser.noise_network, tensors, "noise_network.")
         return _prefixed("unet0.", _of_network(network, tensors, "network.")) | _prefixed("unet1.", second)
@@ -241,7 +253,7 @@ def _content(
 
 
 def coefficient_tables(process: "RDDM") -> "dict[str, Tensor]":
-    """The twelve buffers that RDDM's files hold, (T,) in float32 (Liu et al. 2024, arXiv 2308.13712, appendix A.1)."""
+    """The twelve buffers that RDDM's files hold, (T,) in float32 (Liu et al. 2024, arXiv 2308.13712, and its code)."""
     import torch
 
     times = torch.arange(process.steps + 1, dtype=torch.float64)

@@ -55,6 +55,7 @@ def import_checkpoint(
     groups: int | None = None,
     category_size: int | None = None,
     num_heads: int | None = None,
+    image_size: int | None = None,
     equalize: bool = False,
     steps: int | None = None,
     half: bool = False,
@@ -82,6 +83,7 @@ def import_checkpoint(
         groups: For resfusion and rddm: groups of the norms. Default: 8.
         category_size: For atd: tokens that attend to each other. Default: 128.
         num_heads: For resfusion's transformer. Default: one for 64 features.
+        image_size: For upsr and resshift without masks: the option of that name. Default: 64.
         equalize: For rddm: equalise the histogram of the input, as published in low light.
         steps: Steps of the sampler to keep in the file. Default: as published.
         half: Store in float16, half the size; loaded as float32.
@@ -110,6 +112,7 @@ def import_checkpoint(
         groups=groups,
         category_size=category_size,
         num_heads=num_heads,
+        image_size=image_size,
         equalize=equalize,
     )
     file = read_file(checkpoint, weights)

@@ -42,6 +42,7 @@ class Options:
     groups: int | None = None
     category_size: int | None = None
     num_heads: int | None = None
+    image_size: int | None = None
     equalize: bool = False
 
     def given(self) -> dict[str, Any]:
@@ -62,6 +63,7 @@ MEANT_FOR: dict[str, tuple[str, ...]] = {
     "groups": ("resfusion", "rddm"),
     "category_size": ("atd",),
     "num_heads": ("resfusion",),
+    "image_size": ("upsr", "resshift"),
     "equalize": ("rddm",),
 }
 
@@ -149,16 +151,17 @@ def _shifting(
     from ornstein_restoration.representation import PictureSpace
 
     def network(state: int, condition: int) -> "nn.Module":
-        return filled(lambda: architectures.swin_unet(shapes, state, condition), tensors, shapes.path)
+        return filled(lambda: architectures.swin_unet(shapes, state, condition, size), tensors, shapes.path)
 
-    steps = options.schedule_steps
+    steps, size = options.schedule_steps, options.image_size
     names = ("noise_scale", "power", "min_noise")
     given = {name: value for name in names if (value := getattr(options, name)) is not None}
     if kind == "upsr":
+        swin = network(STATE, 2 * STATE)
         if predictor is None:
             raise UserError(f"{shapes.path} needs the network of its first estimate; give it: --predictor atd_real.pth")
         guided = _checked(lambda: UPSR(**({} if steps is None else {"steps": steps}), **given), shapes.path)
-        denoiser: Denoiser = UncertaintyGuided(network(STATE, 2 * STATE), guided, predictor=predictor)
+        denoiser: Denoiser = UncertaintyGuided(swin, guided, predictor=predictor)
         return denoiser, PictureSpace(scale=4, patch=PATCH, multiple=64, enlarge=False), Euler(guided.steps)
     steps = 15 if steps is None else steps
     settings = {"min_noise": 0.2 if steps == 4 else 0.04} | given  # of the journal's 4 steps, and of the 15 before them
@@ -249,7 +252,7 @@ def _rddm(
         own = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
         return filled(lambda: architectures.residual_unet(Shapes(own, shapes.path), 3, groups), own, shapes.path)
 
-    if "ups_no_skip.0.0.block1.proj.weight" in shapes:
+    if any(name.startswith("ups_no_skip.") for name in shapes):
         network = filled(lambda: architectures.shared_encoder(shapes, groups), tensors, shapes.path)
         denoiser = Denoiser(network, process, outputs)
     elif two:

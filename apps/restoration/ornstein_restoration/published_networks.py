@@ -20,6 +20,9 @@ PATCH = 4
 STATE = 3 * PATCH**2
 """Channels of its state."""
 
+IMAGE_SIZE = 64
+"""Of all published Swin-UNets."""
+
 
 class Shapes(Mapping[str, tuple[int, ...]]):
     """The shapes of the tensors of a file; one that is missing is the user's mistake, and is named."""
@@ -81,8 +84,8 @@ def guess(shapes: Shapes) -> Kind | None:
     return None
 
 
-def swin_unet(shapes: Shapes, state: int, condition: int) -> "nn.Module":
-    """The Swin-UNet of UPSR or ResShift for `state` and `condition` channels."""
+def swin_unet(shapes: Shapes, state: int, condition: int, image_size: int | None = None) -> "nn.Module":
+    """The Swin-UNet of UPSR or ResShift for `state` and `condition` channels; `image_size` for a file without masks."""
     from ornstein.networks.swin_unet import SwinUNet
 
     first = "input_blocks.0.0.weight"
@@ -105,7 +108,7 @@ def swin_unet(shapes: Shapes, state: int, condition: int) -> "nn.Module":
         raise UserError(f"{shapes.path} lacks the tensors of a whole level of input_blocks; give a complete file")
     layers = [*swins.items(), (len(blocks) - 1, "middle_block.1")]
     windows = {layer: _window(shapes, f"{layer}.blocks.0.attn") for _, layer in layers}
-    side = _image_size(shapes, layers, windows)
+    side = _image_size(shapes, layers, windows) if image_size is None else image_size
     arguments: dict[str, Any] = (
         {"num_feat": shapes.size(name)} if (name := "conv_before_upsample.0.weight") in shapes else {}
     )
@@ -135,13 +138,19 @@ def _window(shapes: Shapes, attention: str) -> int:
 
 def _image_size(shapes: Shapes, layers: list[tuple[int, str]], windows: dict[str, int]) -> int:
     """The side that places the layers: a mask has one entry a window, and a window that is smaller fills its level.
-    Without either the smallest level is one window, as published."""
+
+    Raises:
+        UserError: neither is there, nor is it the published 64 with windows of 8.
+    """
     for level, layer in layers:
         mask = f"{layer}.blocks.1.attn_mask"
         if mask in shapes:
             return windows[layer] * isqrt(shapes.size(mask)) * 2**level
     level, layer = layers[-1]
-    return windows[layer] * 2**level
+    side = windows[layer] * 2**level
+    if windows[layer] == max(windows.values()) and side != IMAGE_SIZE:
+        raise UserError(f"{shapes.path} lacks {layers[0][1]}.blocks.1.attn_mask and other masks; give --image_size")
+    return side
 
 
 def atd(shapes: Shapes, category_size: int) -> "nn.Module":
