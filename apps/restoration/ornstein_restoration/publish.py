@@ -303,10 +303,21 @@ def _check(kind: Kind, options: Options, model: "TrainedModel", tensors: "dict[s
         for name in ("scale", "patch", "mask", "equalize"):
             if getattr(model.representation, name) != getattr(representation, name):
                 raise _unsayable(f"{name} {getattr(model.representation, name)!r} of its representation", kind)
+    said_settings = _settings(theirs)
+    for name, value in _settings(ours).items():
+        if value != said_settings.get(name):
+            raise _unsayable(f"{name} {value!r} of its {type(ours).__name__}", kind)
     for name, (wanted, said) in pairs.items():
+        if len(_flat(wanted)) != len(_flat(said)):
+            raise _unsayable(f"the {len(wanted)} networks of its {type(ours).__name__}", kind)
         for one, other in zip(_flat(wanted), _flat(said), strict=True):
             if one != other:
                 raise _unsayable(f"its {name}; it would come back with {difference(one, other)}", kind)
+
+
+def _settings(denoiser: "Denoiser") -> dict[str, Any]:
+    """The plain arguments of a denoiser."""
+    return {n: v for n, v in describe(denoiser)["init_args"].items() if v is not None and not isinstance(v, dict)}
 
 
 def _flat(parts: list[Any]) -> list[Any]:

@@ -107,6 +107,10 @@ def rddm_file(
     return saved(folder / "model-1.pt", content)
 
 
+def dit_file(folder: Path) -> Path:
+    return saved(folder / "dit.ckpt", {"state_dict": own_tensors(CASES["DiT"].build(), "denoising_module.")})
+
+
 def atd_file(folder: Path) -> Path:
     network = CASES["ATD"].build()
     return saved(folder / "atd.pth", {"params": own_tensors(network, salt=5), "params_ema": own_tensors(network)})
@@ -425,6 +429,33 @@ def test_round_trip(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str
         assert torch.equal(tensor, before.denoiser.state_dict()[key])
 
 
+@pytest.mark.parametrize("weights", ["raw", "ema"])
+def test_checkpoint_of_fit(weights: str, tmp_path: Path) -> None:
+    raw, averaged = (
+        Denoiser(filled(ResidualUNet(**UNET), salt), STORED, ResidualOutputs("pred_res")) for salt in (1, 2)
+    )
+    states = [{f"denoiser.{n}": t for n, t in each.state_dict().items()} for each in (raw, averaged)]
+    content = {
+        "state_dict": states[0],
+        "callbacks": {"EMA": {"averages": {"a": {"updates": 3, "decay": 0.9, "tensors": states[1]}}}},
+        "ornstein": {
+            "app": "restoration",
+            "denoiser": describe(raw),
+            "sampler": describe(PublishedResidual(5)),
+            "representation": describe(PictureSpace()),
+        },
+        "epoch": 1,
+        "global_step": 12,
+    }
+    published = tmp_path / "model-1.pt"
+    export(saved(tmp_path / "fit.ckpt", content), published, layout="published")
+    assert read(published)["step"] == 12
+    loaded = imported(published, weights=weights)
+    wanted = (raw if weights == "raw" else averaged).state_dict()
+    assert loaded.weights == weights
+    assert all(torch.equal(tensor, wanted[name]) for name, tensor in loaded.denoiser.state_dict().items())
+
+
 @pytest.mark.parametrize(("name", "kind"), [("upsr", "upsr_swinunet_tiny"), ("atd", "atd_tiny")])
 def test_written_names_are_the_published_ones(name: str, kind: str, tmp_path: Path) -> None:
     keys = published_entry(Path(__file__).parents[2] / f"reference/restoration/net_{kind}.npz")["keys"]
@@ -558,6 +589,8 @@ MISTAKES: dict[str, tuple[Callable[[Path], Path], dict[str, Any], str]] = {
     "no masks": (unmasked, {}, "give --image_size"),
     "no predictor": (upsr_file, {}, "--predictor atd_real.pth"),
     "predictor of another kind": (atd_file, {"predictor": Path("atd.pth")}, "--predictor is for upsr"),
+    "heads": (dit_file, {"num_heads": 3}, "num_heads 3"),
+    "tokens": (atd_file, {"category_size": 0}, "must be at least 1"),
     "kappa": (
         lambda folder: saved(folder / "r.pth", own_tensors(CASES["Swin-UNet"].build())),
         {"noise_scale": 0.0},
@@ -623,6 +656,8 @@ def test_what_the_layout_cannot_say_is_refused(tmp_path: Path) -> None:
     refuse(Denoiser(network, Resfusion(), ResNoise()), "x.ckpt", "mask 'image'", PictureSpace(mask="image"))
     refuse(Denoiser(network, Resfusion(), ResNoise()), "x.ckpt", "no predictor", predictor=tmp_path / "g.pth")
     refuse(Denoiser(network, Resfusion(), ResNoise()), "x.ckpt", "--note", note="mine")
+    pair = TwoNetworks(network, network, STORED, ResidualOutputs(), amounts=1000.0)
+    refuse(pair, "x.pt", "amounts 1000.0 of its TwoNetworks")
     refuse(Denoiser(UNet(channels=3, width=8, levels=2), Resfusion(), ResNoise()), "x.ckpt", "no published code has")
 
 
