@@ -20,7 +20,7 @@ from reference_weights import (
     published_entry,
     shapes_of,
 )
-from restoration_networks import CASES
+from restoration_networks import CASES, swin
 from torch import Tensor, nn
 
 from ornstein import checkpoint
@@ -44,7 +44,7 @@ from ornstein.samplers.compat_residual import PublishedResidual
 from ornstein.samplers.ode_solvers import Euler
 from ornstein.two_networks import TwoNetworks
 from ornstein.uncertainty import UncertaintyGuided
-from ornstein.wrapped_parameterizations import ClippedX0
+from ornstein.wrapped_parameterizations import ClippedX0, RangeScaling, ScaledInput
 from ornstein_restoration import Restorer
 from ornstein_restoration import published_networks as architectures
 from ornstein_restoration.export import export
@@ -303,23 +303,18 @@ def test_atd(tmp_path: Path, picture: Tensor) -> None:
 
 
 @pytest.mark.parametrize("own", [False, True])
-def test_upsr(own: bool, tmp_path: Path) -> None:
+def test_upsr(own: bool, tmp_path: Path, picture: Tensor) -> None:
     predictor = atd_file(tmp_path)
     if own:
         imported(predictor)
         predictor = tmp_path / "atd-imported.safetensors"
     loaded = imported(upsr_file(tmp_path), predictor=predictor)
     assert loaded.sampler == Euler(5)
-    small = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
     first = atd.ATD(**{**describe(CASES["ATD"].build())["init_args"], "category_size": 128})
     published = UncertaintyGuided(filled(CASES["UPSR"].build()), UPSR(), predictor=filled(first))
-    outputs = []
-    for denoiser in (loaded.denoiser, published):
-        prepared, y, condition = denoiser.prepare(small)
-        assert y is not None
-        start = prepared.process.start(torch.ones_like(y), y)
-        outputs.append(Euler(5)(prepared, start, y, **condition))
-    assert torch.equal(*outputs)
+    space = PictureSpace(scale=4, patch=4, multiple=64, enlarge=False)
+    expected = restore_picture(Model(published, Euler(5), space), picture, seed=3)
+    assert torch.equal(Restorer(tmp_path / "upsr-imported.safetensors")(picture, seed=3), expected)
 
 
 @pytest.mark.parametrize(
@@ -356,6 +351,19 @@ OWN: dict[str, tuple[str, Callable[[], tuple[Denoiser, PictureSpace, Any]], list
             Euler(4),
         ),
         ["--schedule_steps", "4"],
+    ),
+    "resshift on pixels": (
+        ".pth",
+        lambda: (
+            UncertaintyGuided(
+                filled(swin(48, 48, num_feat=16)),
+                ResidualShift(4, min_noise=0.2, power=0.5),
+                ScaledInput(X0(), RangeScaling()),
+            ),
+            PictureSpace(scale=4, patch=4, multiple=64, enlarge=False),
+            Ancestral(4),
+        ),
+        ["--schedule_steps", "4", "--power", "0.5"],
     ),
     "atd": (
         ".pth",
