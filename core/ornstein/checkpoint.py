@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from ornstein.config import Spec, build, describe
 from ornstein.denoiser import Denoiser
@@ -25,7 +25,7 @@ from ornstein.samplers.base import Sampler
 FORMAT = 1
 KEY = "ornstein"
 
-__all__ = ["Checkpoint", "export", "load", "load_weights", "read_lightning", "save"]
+__all__ = ["Checkpoint", "export", "fill", "load", "load_weights", "read_lightning", "save"]
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def load(path: str | Path, app: str | None = None) -> Checkpoint:
         sampler = None if config.get("sampler") is None else build(config["sampler"], Sampler)  # type: ignore[type-abstract]
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    _fill(denoiser, tensors, path, "its own network")
+    fill(denoiser, tensors, path, "its own network")
     weights = "raw" if config.get("weights") == "raw" else "ema"
     return Checkpoint(denoiser.eval(), representation, sampler, config.get("info") or {}, weights)
 
@@ -105,7 +105,7 @@ def load_weights(path: str | Path, denoiser: Denoiser, app: str | None = None) -
     path = Path(path)
     config, tensors = _read(path, app)
     _refuse_other_app(config, path, app)
-    _fill(denoiser, tensors, path, "the network of this run")
+    fill(denoiser, tensors, path, "the network of this run")
 
 
 def export(
@@ -205,18 +205,23 @@ def _refuse_other_app(config: dict[str, Any], path: Path, app: str | None) -> No
         raise UserError(f"{path} is a checkpoint of {config.get('app')}, not of {app}; give a checkpoint of {app}")
 
 
-def _fill(denoiser: Denoiser, tensors: dict[str, Tensor], path: Path, network: str) -> None:
-    wanted = denoiser.state_dict()
+def fill(network: nn.Module, tensors: dict[str, Tensor], path: Path, name: str) -> None:
+    """Put `tensors`, read from `path`, into `network`, which the message calls `name`.
+
+    Raises:
+        UserError: tensors that are missing, of no use or of another shape; it names them and both shapes.
+    """
+    wanted = network.state_dict()
     problems = {
-        "missing": [name for name in wanted if name not in tensors],
-        "unexpected": [name for name in tensors if name not in wanted],
+        "missing": [key for key in wanted if key not in tensors],
+        "unexpected": [key for key in tensors if key not in wanted],
         "of the wrong shape": [
-            f"{name} {tuple(tensors[name].shape)} instead of {tuple(wanted[name].shape)}"
-            for name in wanted
-            if name in tensors and tensors[name].shape != wanted[name].shape
+            f"{key} {tuple(tensors[key].shape)} instead of {tuple(wanted[key].shape)}"
+            for key in wanted
+            if key in tensors and tensors[key].shape != wanted[key].shape
         ],
     }
     found = [f"{len(names)} {kind} ({', '.join(names[:3])})" for kind, names in problems.items() if names]
     if found:
-        raise UserError(f"{path} does not fit {network}: tensors {'; '.join(found)}; give the file that belongs to it")
-    denoiser.load_state_dict(tensors)
+        raise UserError(f"{path} does not fit {name}: tensors {'; '.join(found)}; give the file that belongs to it")
+    network.load_state_dict(tensors)

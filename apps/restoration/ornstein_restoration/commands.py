@@ -10,6 +10,7 @@ app = App(
         "upscale": Verb("ornstein_restoration.restore:upscale", "enlarge a picture or a folder of pictures"),
         "restore": Verb("ornstein_restoration.restore:restore", "take darkness, rain or shadows out of pictures"),
         "export": Verb("ornstein_restoration.export:export", "turn a training checkpoint into a file for the others"),
+        "import": Verb("ornstein_restoration.published:import_checkpoint", "convert a published checkpoint"),
     },
     task="ornstein_restoration.task:RestorationTask",
     data="ornstein_restoration.data:RestorationData",

@@ -1,42 +1,65 @@
-"""From a training checkpoint to a file that `restore` and `upscale` take."""
+"""From a training checkpoint to a file that `restore` and `upscale` take, or to one in the published layout."""
 
+import sys
 from pathlib import Path
 from typing import Literal
+
+from ornstein.errors import UserError
 
 
 def export(
     checkpoint: Path,
     output: Path,
     *,
+    layout: Literal["own", "published"] = "own",
     weights: Literal["ema", "raw"] = "ema",
     average: str | None = None,
     half: bool = True,
+    predictor: Path | None = None,
     note: str = "",
     overwrite: bool = False,
 ) -> Path:
     """Turn a checkpoint of `ornstein restoration fit` into a safetensors file with its configuration inside.
 
+    With `--layout published` it becomes a file as the code of its method writes it: .pth (UPSR, ATD, ResShift), .ckpt
+    (Resfusion) or .pt (RDDM), in float32. The options that such a file does not store, and that `import` needs, are
+    printed.
+
     Args:
-        checkpoint: The .ckpt file that fit wrote.
-        output: The .safetensors file to write.
+        checkpoint: The .ckpt file that fit wrote; for the published layout also one of our .safetensors files.
+        output: The file to write: .safetensors, or .pth, .ckpt or .pt in the published layout.
+        layout: own, or published.
         weights: The averaged weights (ema) or those of the last step (raw).
         average: Which average, where the run kept several. Default: the first.
-        half: Store in float16, half the size; loaded as float32.
-        note: A line about data and purpose, kept in the file.
+        half: Store in float16, half the size; loaded as float32. Only in our own layout.
+        predictor: For UPSR in the published layout: the file to write its first network to.
+        note: A line about data and purpose, kept in the file. Only in our own layout.
         overwrite: Replace an existing file.
 
     Returns:
         The file written.
 
     Raises:
-        UserError: not such a checkpoint, no averaged weights, or an unwritable target.
+        UserError: not such a checkpoint, no averaged weights, something that the layout cannot say, or an unwritable
+            target.
     """
     import torch
 
     from ornstein.checkpoint import export as export_checkpoint
+    from ornstein_restoration.publish import publish
 
-    dtype = torch.float16 if half else None
-    info = {"note": note} if note else {}
-    export_checkpoint(checkpoint, output, weights=weights, average=average, info=info, dtype=dtype, overwrite=overwrite)
+    if layout == "published":
+        if note:
+            raise UserError("--note is for our own layout; leave it out")
+        for remark in publish(checkpoint, output, weights, average, predictor, overwrite):
+            print(f"note: {remark}", file=sys.stderr)
+    else:
+        if predictor is not None:
+            raise UserError("--predictor is for --layout published; our own files hold both networks")
+        dtype = torch.float16 if half else None
+        info = {"note": note} if note else {}
+        export_checkpoint(
+            checkpoint, output, weights=weights, average=average, info=info, dtype=dtype, overwrite=overwrite
+        )
     print(output)
     return output
