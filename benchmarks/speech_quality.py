@@ -1,7 +1,7 @@
 """Quality and speed of speech checkpoints on held-out real mixes, over samplers and numbers of steps.
 
-Needs the set of `ornstein speech prepare .data/prompts-16k --minutes 15 --noise_minutes 7` (or --data). The rows of a
-checkpoint go into benchmarks/results/speech_quality.json when they are measured; rows that are there already, from the
+Needs the set of `ornstein speech prepare .data/prompts-16k --minutes 15 --noise_minutes 7` (or --data). A row
+goes into benchmarks/results/speech_quality.json as soon as it is measured; rows that are there already, from the
 same weights on the same machine, are left out, and every score is kept meanwhile, so the command can be stopped and
 started again at will. The tables of apps/speech/README.md are made from that file alone.
 
@@ -13,7 +13,6 @@ started again at will. The tables of apps/speech/README.md are made from that fi
 """
 
 import argparse
-import csv
 import dataclasses
 import hashlib
 import json
@@ -29,12 +28,17 @@ import torch
 from ornstein.analysis.statistics import Difference, paired
 from ornstein.errors import UserError
 from ornstein.files import atomic_path
+from ornstein.journal import Journal
 from ornstein.report import plain
+from ornstein.workers import pool
 from ornstein_speech.enhance import SHIPPED, Enhancer, PrecisionName
-from ornstein_speech.evaluate import evaluate
+from ornstein_speech.evaluate import about_system, classical, held_out
 from ornstein_speech.hardware import machine
 from ornstein_speech.metrics import PAIRED
+from ornstein_speech.results import Result, summarize
+from ornstein_speech.scoring import Work
 from ornstein_speech.systems import System, digest
+from ornstein_speech.systems import load as load_systems
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "speech_quality.json"
@@ -76,43 +80,47 @@ def place(options: argparse.Namespace) -> str:
     return f"{text}, compiled" if options.compile else text
 
 
-def measure(systems: Sequence[System], options: argparse.Namespace, baselines: bool) -> list[Row]:
-    """The rows of one evaluation: those of the systems and, where wanted, those that need no network."""
-    texts = []
-    for system in systems:
-        parts = (system.checkpoint, system.sampler, system.steps, system.grid)
-        texts.append(":".join("" if part is None else str(part) for part in parts))
-    name = hashlib.sha256(f"{texts} {options.place} {options.mixes}".encode()).hexdigest()[:12]
-    work = options.work / name
-    summary = evaluate(
-        options.data,
-        systems=texts,
-        output=work,
-        baselines=baselines,
-        mixes=options.mixes,
-        device=options.device,
-        precision=options.precision,
-        compile=options.compile,
-        workers=options.workers,
-        examples=0,
-        overwrite=(work / "summary.json").exists(),
-        quiet=not sys.stderr.isatty(),
+def measure(systems: Sequence[System], options: argparse.Namespace, baselines: bool) -> Iterator[Row]:
+    """The rows of a checkpoint's systems, each as soon as it is measured, before them those that need no network.
+
+    The checkpoint is loaded, and compiled, once, and the processes that score are started once.
+    """
+    enhancers = load_systems(
+        systems, device=options.device, precision=options.precision, compile=options.compile, batch=None
     )
-    lines = list(csv.DictReader((work / "scores.csv").open()))
-    rows = []
-    asked = iter(systems)  # the summary keeps their order, after what needs no network
-    for name, found in summary["systems"].items():
-        own = [line for line in lines if line["system"] == name]
+    rate = next(iter(enhancers.values())).sample_rate
+    items = held_out(options.data, options.mixes, rate)
+    total: int = len(items)  # type: ignore[arg-type]
+    groups: list[tuple[System | None, dict[str, Any], dict[str, Enhancer]]] = [
+        (system, {}, {name: enhancer}) for system, (name, enhancer) in zip(systems, enhancers.items(), strict=True)
+    ]
+    if baselines:
+        groups.insert(0, (None, classical(True), {}))
+    with pool(options.workers) as executor:
+        for system, methods, own in groups:
+            about = {name: about_system(system, one) for name, one in own.items() if system is not None}
+            settings = {"place": options.place, "mixes": options.mixes, "systems": about, "baselines": list(methods)}
+            name = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]
+            journal = Journal(Result, options.work / name, settings)
+            work = Work(own, methods, rate, 0, False, journal, sounds=False)
+            work.run(items, range(total), executor, 8 * max(options.workers, 1), not sys.stderr.isatty())
+            results = [journal.results[index, method] for method in [*methods, *own] for index in range(total)]
+            yield from rows_of(results, system, about, options.place)
+            journal.remove()  # after the rows are written
+
+
+def rows_of(results: Sequence[Result], system: System | None, about: dict[str, Any], place: str) -> Iterator[Row]:
+    """What is stored of `results`, those of `system` or, without one, of what needs no network."""
+    for name, found in summarize(results, list(results[0].scores))["systems"].items():
+        own = [result for result in results if result.system == name]
         row: Row = {"system": name, "checkpoint": None, "sha256": None, "sampler": None, "steps": None, "nfe": None}
         row |= {key: found[key] for key in ("metrics", "rtf", "machine", "by_snr", "by_noise")}
-        row |= {"grid": None, "scores": {metric: [float(line[metric]) for line in own] for metric in NAMES}}
-        if "nfe" in found:
-            system = next(asked)
+        row |= {"grid": None, "scores": {metric: [result.scores[metric] for result in own] for metric in NAMES}}
+        if system is not None:
             row |= {"system": system.model, "checkpoint": system.model, "sampler": system.sampler or "stored"}
-            row |= {key: found[key] for key in ("sha256", "steps", "nfe", "settings")}
-            row |= {"grid": system.grid, "machine": options.place}
-        rows.append(row)
-    return rows
+            row |= {key: about[name][key] for key in ("sha256", "steps", "nfe", "settings")}
+            row |= {"grid": system.grid, "machine": place}
+        yield row
 
 
 def key(row: Row) -> tuple[Any, ...]:
@@ -281,12 +289,11 @@ def main() -> None:
                 pending.setdefault(system.checkpoint, []).append(system)
         for systems in pending.values():  # a checkpoint at a time: it is loaded, and compiled, once
             baselines = not any(row["nfe"] is None and row.get("scores") for row in results["rows"])
-            rows = measure(systems, options, baselines)
-            results = merged(results, rows)
-            write(options.result, results)
-            for row in rows:
+            for row in measure(systems, options, baselines):
+                results = merged(results, [row])
+                write(options.result, results)
                 pesq = row["metrics"]["pesq"]["mean"]
-                print(f"{title(row)}, {row['steps'] or '-'} steps: PESQ {pesq:.3f}, RTF {row['rtf']:.3g}")
+                print(f"{title(row)}, {row['steps'] or '-'} steps: PESQ {pesq:.3f}, RTF {row['rtf']:.3g}", flush=True)
     write(options.result, results)
     print(options.result)
     if options.result == RESULT:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from ornstein.errors import UserError
+from ornstein.files import check_target
 from ornstein.shards import Shard
 
 FOLDER = "unfinished"
@@ -166,3 +167,31 @@ class Journal(Generic[R]):
         """Delete what is on disk."""
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def make_room(output: Path, files: Sequence[str], own: Shard, overwrite: bool) -> None:
+    """Refuse to write over a finished evaluation, or, with `overwrite`, clear away an unfinished one.
+
+    Args:
+        output: folder of the evaluation.
+        files: names of what it writes at its end.
+        own: this process.
+        overwrite: start anew, whatever is there.
+
+    Raises:
+        UserError: there is a finished one, or several processes would have to clear away together.
+    """
+    unfinished = output / FOLDER
+    begun = holds_any(output, files) or (unfinished / f"scores-{own.rank}.jsonl").exists()
+    if overwrite and own.count > 1 and begun:
+        raise UserError(f"several processes cannot start anew together; remove {output} first")
+    if overwrite and own.count == 1:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    if overwrite or not unfinished.is_dir():  # an unfinished one goes on
+        for name in files:
+            check_target(output / name, overwrite)
+
+
+def holds_any(output: Path, files: Sequence[str]) -> bool:
+    """Whether one of `files` is there."""
+    return any((output / name).exists() for name in files)

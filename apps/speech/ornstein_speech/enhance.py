@@ -121,6 +121,7 @@ class Enhancer:
         info: what the checkpoint says about itself.
         device: where it runs.
         precision: of its network.
+        prepares: whether the first run at every length also compiles or records.
         evaluations: network calls a chunk (NFE), None where the step size adapts.
     """
 
@@ -163,6 +164,7 @@ class Enhancer:
         self.batch = batch or (1 if self.device.type == "cpu" else 4)
         how = self._acceleration(precision, compile)
         self.precision = how.precision
+        self.prepares = how.compile or how.graphs > 0
         self.denoiser = accelerate(loaded.denoiser.to(self.device), how)
         self.representation = loaded.representation
         self.stored_sampler = loaded.sampler
@@ -201,6 +203,14 @@ class Enhancer:
     def sample_rate(self) -> int:
         """Rate in Hz the network works at."""
         return self.representation.sample_rate
+
+    def frames(self, samples: int, rate: int) -> int:
+        """The frames that a recording of `samples` at `rate` Hz is rounded up to, all alike beyond the largest batch.
+
+        What is compiled and recorded serves all recordings with the same number.
+        """
+        frames = 1 + math.ceil(samples * self.sample_rate / rate) // self.representation.hop
+        return min(-(-frames // 64) * 64, self.chunk_frames * self.batch + 1)
 
     @property
     def evaluations(self) -> int | None:

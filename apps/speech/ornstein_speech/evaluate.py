@@ -1,16 +1,15 @@
 """Scores of checkpoints, and of classical baselines, on noisy recordings whose clean versions are known."""
 
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ornstein.errors import UserError
-from ornstein.files import check_target
-from ornstein.journal import FOLDER, Journal
+from ornstein.journal import FOLDER, Journal, holds_any, make_room
 from ornstein.report import text_table, write_json
-from ornstein.shards import Shard, shard
+from ornstein.shards import shard
+from ornstein.workers import pool
 from ornstein_speech.enhance import PrecisionName
 from ornstein_speech.results import NOISY, VERSION, Result, condition_tables, main_table, summarize, write_csv
 from ornstein_speech.scoring import Method, Work
@@ -99,17 +98,17 @@ def evaluate(
     if output is None and own.count > 1:
         raise UserError(f"{own.count} processes share this evaluation; give them one folder with -o")
     if output is not None:
-        if own.rank > 0 and _finished(output) and not (output / FOLDER).is_dir():
+        if own.rank > 0 and holds_any(output, FILES) and not (output / FOLDER).is_dir():
             return {}  # the first process says what is to be said
-        _make_room(output, own, overwrite)
+        make_room(output, FILES, own, overwrite)
     enhancers = load(chosen, device=own.device(device), batch=batch, precision=precision, compile=compile)
     ran = next(iter(enhancers.values())).precision + (", compiled" if compile else "")
     rate = rate or _common_rate(list(enhancers.values()))
     items = held_out(Path(data), mixes, rate)
     total = len(items) if limit is None else min(limit, len(items))  # type: ignore[arg-type]
-    methods = _classical(baselines)
+    methods = classical(baselines)
     with_dnsmos = dnsmos and _has_dnsmos()
-    about = {name: _about(system, enhancers[name]) for system, name in zip(chosen, enhancers, strict=True)}
+    about = {name: about_system(system, enhancers[name]) for system, name in zip(chosen, enhancers, strict=True)}
     settings = {
         "version": VERSION,
         "data": str(data),
@@ -127,7 +126,8 @@ def evaluate(
     journal = Journal(Result, output, settings, own)
     work = Work(enhancers, methods, rate, seed, with_dnsmos, journal, sounds=examples > 0)
     try:
-        work.run(items, range(own.rank, total, own.count), workers, quiet)
+        with pool(workers) as executor:
+            work.run(items, range(own.rank, total, own.count), executor, 8 * max(workers, 1), quiet)
     except KeyboardInterrupt:
         if output is not None and not quiet:
             print(f"what is scored is kept in {output / FOLDER}; the same command goes on", file=sys.stderr)
@@ -195,28 +195,8 @@ def _common_rate(enhancers: Sequence["Enhancer"]) -> int:
     return rates.pop()
 
 
-def _make_room(output: Path, own: Shard, overwrite: bool) -> None:
-    """Refuse to write over a finished evaluation, or, with `overwrite`, clear away an unfinished one.
-
-    Raises:
-        UserError: there is a finished one, or several processes would have to clear away together.
-    """
-    unfinished = output / FOLDER
-    if overwrite and own.count > 1 and (_finished(output) or (unfinished / f"scores-{own.rank}.jsonl").exists()):
-        raise UserError(f"several processes cannot start anew together; remove {output} first")
-    if overwrite and own.count == 1:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    if overwrite or not unfinished.is_dir():  # an unfinished one goes on
-        for name in FILES:
-            check_target(output / name, overwrite)
-
-
-def _finished(output: Path) -> bool:
-    return any((output / name).exists() for name in FILES)
-
-
-def _about(system: System, enhancer: "Enhancer") -> dict[str, Any]:
-    """What the results of a system depend on."""
+def about_system(system: System, enhancer: "Enhancer") -> dict[str, Any]:
+    """What the results of a system depend on, as plain JSON."""
     from ornstein.config import describe
 
     return {
@@ -229,7 +209,7 @@ def _about(system: System, enhancer: "Enhancer") -> dict[str, Any]:
     }
 
 
-def _classical(wanted: bool) -> dict[str, Method | None]:
+def classical(wanted: bool) -> dict[str, Method | None]:
     """Name and function of what needs no network; None returns its input."""
     from ornstein_speech import baselines
 

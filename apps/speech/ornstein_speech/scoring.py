@@ -1,12 +1,9 @@
 """The work of an evaluation: enhancing on the device while other processes score what is done."""
 
-import multiprocessing
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ornstein.journal import Journal
+from ornstein.workers import bar, finished
 from ornstein_speech.report import write_sound
 from ornstein_speech.results import NOISY, Result
 
@@ -50,16 +48,19 @@ class Work:
 
         self.enhancers, self.methods, self.rate, self.seed, self.dnsmos = enhancers, methods, rate, seed, dnsmos
         self.journal, self.sounds, self.processor = journal, sounds, processor()
-        self.warm: set[str] = set()
+        self.warm: set[tuple[str, int]] = set()
 
-    def run(self, items: Any, share: Sequence[int], workers: int, quiet: bool) -> None:
-        """Put the results of the files in `share` into the journal, but for those that it holds."""
+    def run(self, items: Any, share: Sequence[int], executor: Executor, queue: int, quiet: bool) -> None:
+        """Put the results of the files in `share` into the journal, but for those that it holds.
+
+        `executor` scores; at most `queue` files wait for it.
+        """
         names = [*self.methods, *self.enhancers]
         kept = sum((index, name) in self.journal.results for index in share for name in names)
         if kept and not quiet:
             print(f"going on: {kept} of {len(share) * len(names)} scores are there already", file=sys.stderr)
         pending: set[Future[Result]] = set()
-        with _executor(workers) as executor, _bar(len(share), quiet) as advance:
+        with bar(len(share), quiet) as advance:
             for index in share:
                 left = [name for name in names if (index, name) not in self.journal.results]
                 item = items[index] if left else None
@@ -67,11 +68,11 @@ class Work:
                     job = executor.submit(_score, *self._job(item, index, name))
                     job.add_done_callback(self._keep)
                     pending.add(job)
-                    while len(pending) > 8 * max(workers, 1):  # arrays of long test sets must not pile up
-                        pending -= _finished(wait(pending, return_when=FIRST_COMPLETED).done)
+                    while len(pending) > queue:  # arrays of long test sets must not pile up
+                        pending -= finished(wait(pending, return_when=FIRST_COMPLETED).done)
                     self.journal.check()
                 advance()
-            _finished(wait(pending).done)
+            finished(wait(pending).done)
         self.journal.check()
 
     def _keep(self, job: "Future[Result]") -> None:
@@ -96,18 +97,27 @@ class Work:
             about["machine"] = self.processor
             return about, self.methods[name], clean, noisy, None, self.rate, self.dnsmos, sound
         enhancer = self.enhancers[name]
-        about["first"] = name not in self.warm
-        self.warm.add(name)
+        about["first"] = self._prepare(name, noisy)
         estimate, about["rtf"] = timed(enhancer, noisy, self.rate, self.seed)
         about["machine"] = machine(enhancer.device)
         return about, None, clean, noisy, estimate, self.rate, self.dnsmos, sound
 
+    def _prepare(self, name: str, noisy: Array) -> bool:
+        """Have what is compiled and recorded once for signals of this length done before the clock runs.
 
-def _finished(jobs: "set[Future[Result]]") -> "set[Future[Result]]":
-    """`jobs`, after raising what one of them raised."""
-    for job in jobs:
-        job.result()
-    return jobs
+        Returns whether the next run is the first one of the system all the same: where nothing is compiled, a run for
+        nothing would cost more than it tells.
+        """
+        enhancer = self.enhancers[name]
+        if not enhancer.prepares:
+            first = (name, 0) not in self.warm
+            self.warm.add((name, 0))
+            return first
+        shape = (name, enhancer.frames(len(noisy), self.rate))
+        if shape not in self.warm:
+            timed(enhancer, noisy, self.rate, self.seed)
+            self.warm.add(shape)
+        return False
 
 
 def _score(
@@ -138,41 +148,3 @@ def _score(
     if sound is not None:
         write_sound(sound, estimate, rate)
     return Result(**{**about, "rtf": rtf}, scores=scores, peak=float(np.abs(estimate).max(initial=0.0)))
-
-
-class _Inline(Executor):
-    """Does the work when it is submitted."""
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        future.set_result(fn(*args, **kwargs))
-        return future
-
-
-@contextmanager
-def _executor(workers: int) -> Iterator[Executor]:
-    """Processes started afresh: forking a process that runs torch threads can hang. Without workers, this one.
-
-    After Ctrl-C what was submitted is finished: scoring is quick beside the enhancement that it would lose.
-    """
-    executor: Executor = _Inline()
-    if workers > 0:
-        context = multiprocessing.get_context("spawn")
-        executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_ignore_interrupts)
-    try:
-        yield executor
-    finally:
-        executor.shutdown()
-
-
-def _ignore_interrupts() -> None:
-    """Ctrl-C reaches every process of a terminal; the workers end what they do, and the main process ends them."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-@contextmanager
-def _bar(total: int, quiet: bool) -> Iterator[Callable[[], object]]:
-    from tqdm import tqdm
-
-    with tqdm(total=total, unit="file", disable=True if quiet else None) as bar:
-        yield bar.update
