@@ -25,9 +25,9 @@ import torch
 
 from ornstein.errors import UserError
 from ornstein.files import atomic_path
+from ornstein.hardware import machine
 from ornstein_speech import audio
 from ornstein_speech.enhance import SHIPPED, Enhancer
-from ornstein_speech.hardware import machine
 from ornstein_speech.streaming import ChunkPlan
 
 ROOT = Path(__file__).parents[1]

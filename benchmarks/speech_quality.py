@@ -28,12 +28,12 @@ import torch
 from ornstein.analysis.statistics import Difference, paired
 from ornstein.errors import UserError
 from ornstein.files import atomic_path
+from ornstein.hardware import machine
 from ornstein.journal import Journal
 from ornstein.report import plain
 from ornstein.workers import pool
 from ornstein_speech.enhance import SHIPPED, Enhancer, PrecisionName
 from ornstein_speech.evaluate import about_system, classical, held_out
-from ornstein_speech.hardware import machine
 from ornstein_speech.metrics import PAIRED
 from ornstein_speech.results import Result, summarize
 from ornstein_speech.scoring import Work

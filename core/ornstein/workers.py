@@ -21,7 +21,7 @@ class _Inline(Executor):
         future: Future[Any] = Future()
         try:
             future.set_result(fn(*args, **kwargs))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # the future carries it, as that of a process would
             future.set_exception(error)
         return future
 

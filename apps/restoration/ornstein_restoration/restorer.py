@@ -1,5 +1,7 @@
 """A loaded checkpoint that restores pictures: tensors to tensors."""
 
+import copy
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ornstein.acceleration import Acceleration
+    from ornstein.samplers.base import Sampler
     from ornstein_restoration.tiles import Tiling
 
 PrecisionName = Literal["auto", "float32", "bfloat16", "float16"]
@@ -33,6 +36,8 @@ class Restorer:
         info: what the checkpoint says about itself.
         device: where it runs.
         precision: of its network.
+        prepares: whether the first picture of a size also compiles or records.
+        stored_sampler: that of the checkpoint.
         scale: how many times larger results are.
     """
 
@@ -67,6 +72,8 @@ class Restorer:
         how = self._acceleration(precision, compile)
         self.precision = how.precision
         denoiser = accelerate(loaded.denoiser.to(self.device), how)
+        self.prepares = how.compile or how.graphs > 0
+        self.stored_sampler = loaded.sampler
         self.model = Model(denoiser, choose(loaded.sampler, denoiser.process, sampler, steps), loaded.representation)
         self.info = loaded.info
         self.scale = loaded.representation.scale
@@ -74,6 +81,16 @@ class Restorer:
         self.batch = 1 if self.device.type == "cpu" else batch
         self._tile, self._overlap, self._blend = tile, overlap, blend
         self._tiling(1, 1)  # settings that do not fit are said before any work
+
+    def having(self, *, steps: int | None = None, sampler: "SamplerName | Sampler | None" = None) -> "Restorer":
+        """The same network with another sampler: a name and steps as in the constructor, or one with its own steps."""
+        from ornstein_restoration.solvers import choose
+
+        other = copy.copy(self)
+        if sampler is None or isinstance(sampler, str):
+            sampler = choose(self.stored_sampler, self.model.denoiser.process, sampler, steps)
+        other.model = dataclasses.replace(self.model, sampler=sampler)
+        return other
 
     def _acceleration(self, precision: PrecisionName, compile: bool) -> "Acceleration":
         from ornstein.acceleration import Acceleration

@@ -29,6 +29,8 @@ class Result:
         seconds: of work, 0 where there is none to do.
         machine: what did the work.
         first: the first picture of a run, whose time also holds what is done once.
+        seeds: the same scores for every seed of the noise, where there are several; `scores` are their means.
+        error: why there are no scores.
     """
 
     index: int
@@ -39,6 +41,8 @@ class Result:
     seconds: float = 0.0
     machine: str = ""
     first: bool = False
+    seeds: dict[str, list[float]] = field(default_factory=dict)
+    error: str = ""
 
 
 def summarize(results: Sequence[Result], metrics: Sequence[str]) -> dict[str, Any]:
@@ -59,7 +63,7 @@ def summarize(results: Sequence[Result], metrics: Sequence[str]) -> dict[str, An
     return {"version": VERSION, "files": len({result.file for result in results}), "systems": systems}
 
 
-def _metric(results: Sequence[Result], metric: str) -> dict[str, float]:
+def _metric(results: Sequence[Result], metric: str) -> dict[str, Any]:
     values = [result.scores.get(metric, math.nan) for result in results]
     found = interval(value for value in values if math.isfinite(value))
     infinite = sum(math.isinf(value) for value in values)
@@ -71,10 +75,14 @@ def _metric(results: Sequence[Result], metric: str) -> dict[str, float]:
         "infinite": infinite,
         "undefined": len(values) - found.files - infinite,
     }
+    several = [result.seeds[metric] for result in results if metric in result.seeds]
+    by_seed = [
+        interval(value for value in values if math.isfinite(value)).mean for values in zip(*several, strict=True)
+    ]
     weighted = [(r.scores[metric], r.pixels[metric]) for r in results if r.pixels.get(metric)]
     if weighted:
         summary["pooled"] = sum(value * count for value, count in weighted) / sum(count for _, count in weighted)
-    return summary
+    return summary | ({"by_seed": by_seed} if by_seed else {})
 
 
 def gains(results: Sequence[Result], system: str, metric: str) -> dict[int, float]:
@@ -108,7 +116,7 @@ def main_table(summary: Mapping[str, Any], names: Mapping[str, str]) -> Table:
     return ["", *names.values(), "s"], rows
 
 
-def _cell(metric: Mapping[str, float] | None) -> str:
+def _cell(metric: Mapping[str, Any] | None) -> str:
     if metric is None:
         return "n/a"
     files, infinite = int(metric["files"]), int(metric["infinite"])

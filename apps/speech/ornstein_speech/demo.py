@@ -40,10 +40,10 @@ def demo(
         UserError: the recordings are not found, or the page cannot be written.
     """
     from ornstein.analysis.statistics import interval
+    from ornstein.hardware import machine
     from ornstein.report import Page, text_table
     from ornstein_speech.enhance import Enhancer
     from ornstein_speech.evaluate import held_out
-    from ornstein_speech.hardware import machine
     from ornstein_speech.metrics import NAMES, score
     from ornstein_speech.report import Clip, players
     from ornstein_speech.results import caption

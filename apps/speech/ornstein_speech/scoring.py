@@ -44,7 +44,7 @@ class Work:
         journal: Journal[Result],
         sounds: bool,
     ) -> None:
-        from ornstein_speech.hardware import processor
+        from ornstein.hardware import processor
 
         self.enhancers, self.methods, self.rate, self.seed, self.dnsmos = enhancers, methods, rate, seed, dnsmos
         self.journal, self.sounds, self.processor = journal, sounds, processor()
@@ -81,7 +81,7 @@ class Work:
 
     def _job(self, item: Any, index: int, name: str) -> tuple[Any, ...]:
         """The arguments of `_score`; a network has run when this returns."""
-        from ornstein_speech.hardware import machine
+        from ornstein.hardware import machine
 
         clean, noisy = item["clean"][0].numpy(), item["noisy"][0].numpy()
         about: dict[str, Any] = {

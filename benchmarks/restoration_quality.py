@@ -1,0 +1,272 @@
+"""Quality and speed of restoration checkpoints on held-out photographs: beside the input, beside the equally large
+regression without diffusion, and over samplers and numbers of steps.
+
+Needs the set of `ornstein restoration prepare .data/photos` (or --data). A checkpoint is scored on what its name begins
+with: low-light, rain, shadow or upscale; a regression of the same beginning is its control. A row goes into
+benchmarks/results/restoration_quality.json as soon as it is measured; rows that are there already, from the same weights
+on the same machine, are left out, and every score is kept meanwhile, so the command can be stopped and started again at
+will. The tables of apps/restoration/README.md are made from that file alone.
+
+    python benchmarks/restoration_quality.py                               all shipped checkpoints
+    python benchmarks/restoration_quality.py --checkpoints rain-mine.safetensors --steps 1 5 --samplers native unipc
+    python benchmarks/restoration_quality.py --result gpu.json             into a file of its own
+    python benchmarks/restoration_quality.py --merge gpu.json              take its rows in
+    python benchmarks/restoration_quality.py --table                       only make the tables again
+"""
+
+import argparse
+import hashlib
+import json
+import math
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from ornstein.analysis.statistics import paired
+from ornstein.errors import UserError
+from ornstein.files import atomic_path
+from ornstein.hardware import machine
+from ornstein.journal import Journal
+from ornstein.process.prediction import Prediction
+from ornstein.report import write_json
+from ornstein.samplers.base import Sampler
+from ornstein.samplers.lml import DDIM
+from ornstein.samplers.momentum import GHVB
+from ornstein.samplers.ode_solvers import DPMSolverPP2M
+from ornstein.samplers.unipc import UniPC
+from ornstein.workers import pool
+from ornstein_restoration.evaluate import DegradationName, about_system, held_out
+from ornstein_restoration.restorer import PrecisionName, Restorer
+from ornstein_restoration.results import INPUT, Result, summarize
+from ornstein_restoration.scoring import Work
+from ornstein_restoration.systems import System
+
+ROOT = Path(__file__).parents[1]
+RESULT = ROOT / "benchmarks" / "results" / "restoration_quality.json"
+README = ROOT / "apps" / "restoration" / "README.md"
+WEIGHTS = ROOT / "apps" / "restoration" / "ornstein_restoration" / "weights"
+
+NAMES = {"psnr_rgb": "PSNR (dB)", "ssim_y": "SSIM Y", "haarpsi": "HaarPSI"}
+STEPS = (1, 2, 3, 5, 10)
+NATIVE = "native"
+SAMPLERS: dict[str, Callable[[int], Sampler] | None] = {
+    NATIVE: None,
+    "ddim": lambda steps: DDIM(steps=steps),
+    "dpm++2m": lambda steps: DPMSolverPP2M(steps=steps),
+    "unipc": lambda steps: UniPC(steps=steps),
+    "ghvb": lambda steps: GHVB(steps=steps),
+}
+"""By name; `native` is the stored one."""
+
+TASKS: dict[str, DegradationName] = {
+    "low-light": "low-light",
+    "rain": "rain",
+    "shadow": "shadow",
+    "upscale": "bicubic",
+}
+"""What the name of a checkpoint begins with, and what it is scored on."""
+
+Row = dict[str, Any]
+
+
+def task_of(checkpoint: Path) -> str:
+    """The task of a checkpoint by its name; raises UserError if it has none."""
+    for task in TASKS:
+        if checkpoint.stem.replace("_", "-").startswith(task):
+            return task
+    raise UserError(
+        f"{checkpoint.name} begins with none of {', '.join(TASKS)}; rename it, which says what to score it on"
+    )
+
+
+def wanted(restorer: Restorer, options: argparse.Namespace) -> Iterator[tuple[str, int | None, Restorer]]:
+    """Name of the sampler, steps (None: as stored) and the restorer of every row of a checkpoint."""
+    yield "stored", None, restorer
+    process = restorer.model.denoiser.process
+    if isinstance(process, Prediction):
+        return
+    levels = getattr(process, "levels", None)
+    for name in options.samplers:
+        for steps in options.steps:
+            if levels is not None and steps > levels:
+                continue
+            make = SAMPLERS[name]
+            try:
+                yield name, steps, restorer.having(steps=steps, sampler=None if make is None else make(steps))
+            except UserError as error:
+                print(f"left out: {name}, {steps} steps: {error}", file=sys.stderr)
+
+
+def measure(checkpoint: Path, options: argparse.Namespace, there: set[tuple[Any, ...]]) -> Iterator[Row]:
+    """The rows of a checkpoint that are not in `there`, each as soon as it is measured, before them that of the input.
+
+    The checkpoint is loaded, and compiled, once, and the processes that score are started once.
+    """
+    task = task_of(checkpoint)
+    restorer = Restorer(checkpoint, device=options.device, precision=options.precision, compile=options.compile)
+    place = machine(restorer.device) + ("" if restorer.precision == "float32" else f", {restorer.precision}")
+    place += ", compiled" if options.compile else ""
+    pictures = held_out(options.data, "clean", TASKS[task], restorer.scale, None, options.pictures)
+    groups: list[tuple[Row, Restorer | None]] = [
+        ({"system": INPUT, "sampler": None, "asked": None, "sha256": None}, None)
+    ]
+    for sampler, steps, one in wanted(restorer, options):
+        about = about_system(System(checkpoint), one)
+        regression = isinstance(one.model.denoiser.process, Prediction)
+        groups.append(
+            ({"system": checkpoint.stem, "sampler": sampler, "asked": steps, "control": regression} | about, one)
+        )
+    with pool(options.workers) as executor:
+        for about, one in groups:
+            row: Row = {"task": task, "scale": restorer.scale, "machine": place if one else None} | about
+            if key(row) in there and not options.again:
+                continue
+            name = row["system"]
+            settings = {"row": row, "pictures": [pair.name for pair in pictures.pairs], "place": place}
+            folder = hashlib.sha256(json.dumps(settings, default=str).encode()).hexdigest()[:12]
+            journal = Journal(Result, options.work / folder, settings)
+            work = Work({name: one} if one else {}, one is None, "default", None, [0], journal, keep=False)
+            try:
+                work.run(pictures, range(len(pictures)), executor, 4 * max(options.workers, 1), not sys.stderr.isatty())
+            except UserError as error:
+                print(f"left out: {name}, {row['sampler']}, {row['asked']} steps: {error}", file=sys.stderr)
+                continue
+            results = [journal.results[index, name] for index in range(len(pictures))]
+            bad = [result.error for result in results if result.error]
+            if bad:
+                print(f"left out: {name}, {row['sampler']}, {row['asked']} steps: {bad[0]}", file=sys.stderr)
+                continue
+            found = summarize(results, list(NAMES))["systems"][name]
+            row |= {"metrics": found["metrics"], "seconds": found["seconds"]}
+            yield row | {"scores": {metric: [result.scores[metric] for result in results] for metric in NAMES}}
+            journal.remove()  # after the row is written
+
+
+def key(row: Row) -> tuple[Any, ...]:
+    """What makes two rows the same."""
+    return tuple(row[name] for name in ("task", "scale", "system", "sha256", "sampler", "asked", "machine"))
+
+
+def merged(results: dict[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
+    """`results` with `rows`, which replace those of the same key."""
+    found = {key(row): row for row in [*results["rows"], *rows]}
+    order = sorted(found.values(), key=lambda row: (row["task"], row["sha256"] is not None, row["system"]))
+    return results | {"rows": order}
+
+
+def load(path: Path, about: dict[str, Any]) -> dict[str, Any]:
+    """The results in `path`, which have to be of the same pictures; an empty set if there is no file."""
+    results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else about | {"rows": []}
+    different = [name for name in about if results.get(name) != about[name]]
+    if different:
+        raise UserError(f"{path} holds another {', '.join(different)}; give another --result, or remove it")
+    return results
+
+
+# -- tables ------------------------------------------------------------------------------------------------------------
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """The tables of the README: every checkpoint beside the input and its control, then quality over steps."""
+    rows: list[Row] = results["rows"]
+    lines = ["| task | | calls | " + " | ".join(NAMES.values()) + " | above the control, PSNR | s |"]
+    lines += ["| --- " * (5 + len(NAMES)) + "|"]
+    for row in (row for row in rows if row["sampler"] in (None, "stored")):
+        title = row["system"] + (" (regression)" if row.get("control") else "")
+        cells = [row["task"], title, str(row.get("nfe") or "-"), *(_cell(row, metric) for metric in NAMES)]
+        cells += [_above_control(row, rows), f"{row['seconds']:.3g}" if row["seconds"] else "-"]
+        lines.append("| " + " | ".join(cells) + " |")
+    for checkpoint in dict.fromkeys((row["task"], row["system"]) for row in rows if row["asked"]):
+        own = [row for row in rows if (row["task"], row["system"]) == checkpoint and row["asked"]]
+        steps = sorted({row["asked"] for row in own})
+        lines += ["", f"PSNR (dB) of {checkpoint[1]} by steps:", ""]
+        lines += ["| sampler | " + " | ".join(map(str, steps)) + " |", "| --- " * (1 + len(steps)) + "|"]
+        for sampler in dict.fromkeys(row["sampler"] for row in own):
+            by_steps = {row["asked"]: row for row in own if row["sampler"] == sampler}
+            cells = [_cell(by_steps[n], "psnr_rgb") if n in by_steps else "-" for n in steps]
+            lines.append(f"| {sampler} | " + " | ".join(cells) + " |")
+    places = dict.fromkeys(row["machine"] for row in rows if row["machine"])
+    lines += ["", f"{results['data']}; mean ± 95 % interval over pictures; in brackets the 95 % interval of the "]
+    lines[-1] += f"difference picture by picture. s: seconds a picture on {'; '.join(places)}."
+    return "\n".join(lines)
+
+
+def _cell(row: Row, metric: str) -> str:
+    found = row["metrics"][metric]
+    mean, half = (math.nan if found[name] is None else found[name] for name in ("mean", "ci95"))
+    return f"{mean:.4g} ± {half:.2g}"
+
+
+def _above_control(row: Row, rows: Sequence[Row]) -> str:
+    """PSNR above that of the regression of the same task over the same pictures."""
+    controls = [other for other in rows if other.get("control") and key(other)[:2] == key(row)[:2]]
+    if not controls or row.get("control") or row["sampler"] is None:
+        return "-"
+    first, second = (
+        [math.nan if score is None else score for score in one["scores"]["psnr_rgb"]] for one in (row, controls[0])
+    )
+    return str(paired(first, second))
+
+
+def write_table(results: dict[str, Any], readme: Path = README) -> None:
+    """Put the tables between the markers of the README."""
+    table = f"<!-- results -->\n{markdown(results)}\n<!-- /results -->"
+    text = re.sub(r"<!-- results -->.*<!-- /results -->", lambda _: table, readme.read_text(), flags=re.DOTALL)
+    with atomic_path(readme, overwrite=True) as temporary:
+        temporary.write_text(text)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=ROOT / ".data" / "photos")
+    parser.add_argument("--pictures", type=int, default=16, help="how many of the test pictures")
+    shipped = sorted(WEIGHTS.glob("*.safetensors"))
+    parser.add_argument("--checkpoints", type=Path, nargs="+", default=shipped, help="default: all shipped ones")
+    parser.add_argument("--samplers", nargs="+", choices=list(SAMPLERS), default=list(SAMPLERS))
+    parser.add_argument("--steps", type=int, nargs="+", default=list(STEPS))
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", choices=get_args(PrecisionName), default="auto", help="see restore")
+    parser.add_argument("--compile", action="store_true", help="see restore")
+    parser.add_argument("--workers", type=int, default=0, help="for the metrics, see evaluate")
+    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "restoration_quality", help="what is half done")
+    parser.add_argument("--result", type=Path, default=RESULT)
+    parser.add_argument("--merge", type=Path, nargs="+", default=[], help="take in the rows of other results, and stop")
+    parser.add_argument("--again", action="store_true", help="measure rows again that are there")
+    parser.add_argument("--table", action="store_true", help="only make the tables again from the last results")
+    options = parser.parse_args()
+    about = {"version": 1, "data": f"{options.data.name}, test split, {options.pictures} pictures, seed 0"}
+    results = load(options.result, about)
+    if options.table or options.merge:
+        for path in options.merge:
+            results = merged(results, load(path, about)["rows"])
+    else:
+        if not options.checkpoints:
+            raise UserError("there are no shipped weights yet; train some and name them with --checkpoints")
+        if not options.data.is_dir():
+            raise UserError(
+                f"there is no folder {options.data}; make it with `ornstein restoration prepare .data/photos`"
+            )
+        for checkpoint in options.checkpoints:
+            for row in measure(checkpoint, options, {key(row) for row in results["rows"]}):
+                results = merged(results, [row])
+                write_json(options.result, results, overwrite=True)
+                psnr = row["metrics"]["psnr_rgb"]["mean"]
+                steps = f", {row['sampler']}, {row['steps']} steps" if row["sampler"] else ""
+                print(f"{row['task']}, {row['system']}{steps}: PSNR {psnr:.2f}, {row['seconds']:.3g} s", flush=True)
+    if not results["rows"]:
+        raise UserError("there are no results yet; measure some first")
+    write_json(options.result, results, overwrite=True)
+    print(options.result)
+    if options.result == RESULT:
+        write_table(results)
+        print(README)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        print("ornstein:", error, file=sys.stderr)
+        sys.exit(2)
