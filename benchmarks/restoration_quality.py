@@ -2,10 +2,10 @@
 regression without diffusion, and over samplers and numbers of steps.
 
 Needs the set of `ornstein restoration prepare .data/photos` (or --data). A checkpoint is scored on what its name begins
-with: low-light, rain, shadow or upscale; a regression of the same beginning is its control. A row goes into
-benchmarks/results/restoration_quality.json as soon as it is measured; rows that are there already, from the same weights
-on the same machine, are left out, and every score is kept meanwhile, so the command can be stopped and started again at
-will. The tables of apps/restoration/README.md are made from that file alone.
+with: low-light, rain, shadow or upscale; a regression of the same beginning is its control. A row goes into the file of
+results, benchmarks/results/restoration_quality.json, as soon as it is measured; rows that are there already, from the
+same weights on the same machine, are left out, and every score is kept meanwhile, so the command can be stopped and
+started again at will. The tables of apps/restoration/README.md are made from that file alone.
 
     python benchmarks/restoration_quality.py                               all shipped checkpoints
     python benchmarks/restoration_quality.py --checkpoints rain-mine.safetensors --steps 1 5 --samplers native unipc
@@ -64,7 +64,7 @@ TASKS: dict[str, DegradationName] = {
     "low-light": "low-light",
     "rain": "rain",
     "shadow": "shadow",
-    "upscale": "bicubic",
+    "upscale": "real-esrgan",
 }
 """What the name of a checkpoint begins with, and what it is scored on."""
 

@@ -83,7 +83,7 @@ def evaluate(
         steps: Numbers of sampler steps to compare, for example 1 2 5. Default: the number stored in the checkpoint.
         sampler: One or several, see `restore`; all checkpoints, samplers and steps are combined. Default: stored in the
             checkpoint.
-        systems: Instead of these three, a list of CHECKPOINT:SAMPLER:STEPS, for example a.safetensors:2m:5 b.safetensors;
+        systems: Instead of these three, a list of CHECKPOINT:SAMPLER:STEPS, for example a.safetensors:2m:5;
             empty parts are as stored.
         baseline: Score the input, too.
         layout: pairs, clean, flist, istd, lol or raindrop, see docs/restoration.md. Default: clean with --degradation,
