@@ -41,7 +41,7 @@ def test_tables() -> None:
         row("input", None, None, 0.0),
     ]
     results = quality.merged({"data": "set", "rows": []}, rows)
-    assert [r["system"] for r in results["rows"]][0] == "input"
+    assert results["rows"][0]["system"] == "input"
     table = quality.markdown(results)
     assert "+1.000 [+1.000, +1.000]" in table  # above the control, on the same pictures
     assert "rain-regression (regression)" in table
