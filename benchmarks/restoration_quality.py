@@ -112,11 +112,11 @@ def measure(checkpoint: Path, options: argparse.Namespace, there: set[tuple[Any,
     groups: list[tuple[Row, Restorer | None]] = [
         ({"system": INPUT, "sampler": None, "asked": None, "sha256": None}, None)
     ]
-    for sampler, steps, one in wanted(restorer, options):
-        about = about_system(System(checkpoint), one)
-        regression = isinstance(one.model.denoiser.process, Prediction)
+    for sampler, steps, own in wanted(restorer, options):
+        about = about_system(System(checkpoint), own)
+        regression = isinstance(own.model.denoiser.process, Prediction)
         groups.append(
-            ({"system": checkpoint.stem, "sampler": sampler, "asked": steps, "control": regression} | about, one)
+            ({"system": checkpoint.stem, "sampler": sampler, "asked": steps, "control": regression} | about, own)
         )
     with pool(options.workers) as executor:
         for about, one in groups:
