@@ -19,9 +19,9 @@ from torch import Tensor
 
 from ornstein.analysis.class_mixture import ClassMixture, ClassMixtureDenoiser
 from ornstein.analysis.mixture import GaussianMixture, MixtureDenoiser
-from ornstein.denoiser import Denoiser, DenoiserLike
-from ornstein.estimate import Estimate
+from ornstein.denoiser import Denoiser
 from ornstein.files import atomic_path
+from ornstein.guidance.classifier_free import ClassifierFreeGuidance
 from ornstein.inversion.adjoint import CheckpointedFlow, ContinuousAdjoint, DifferentiableFlow
 from ornstein.inversion.ddim import DDIMInversion
 from ornstein.inversion.edit_friendly import EditFriendlyInversion, PublishedEditFriendlyInversion
@@ -29,7 +29,7 @@ from ornstein.inversion.golden_noise import GoldenNoise, Pairs, train_npnet
 from ornstein.inversion.interpolation import Interpolation, Lerp, Mixing, NoiseDiffusion, Slerp
 from ornstein.inversion.noise_optimization import NoiseOptimization
 from ornstein.inversion.npnet import NPNet
-from ornstein.inversion.null_text import NullTextInversion, guided
+from ornstein.inversion.null_text import NullTextInversion
 from ornstein.noise import SampleNoise
 from ornstein.process.affine import Process
 from ornstein.process.bridge import SchroedingerBridge
@@ -49,18 +49,6 @@ PROCESSES: dict[str, tuple[Process, TimeGrid]] = {
     "OUVE": (OUVE(), UniformGrid()),
     "bridge": (SchroedingerBridge(), UniformGrid(start=0.98)),
 }
-
-
-class Guided:
-    """Classifier-free guidance of two conditions."""
-
-    def __init__(self, denoiser: DenoiserLike, null: dict[str, Tensor], guidance: float) -> None:
-        self.denoiser, self.null, self.guidance = denoiser, null, guidance
-        self.process = denoiser.process
-
-    def __call__(self, x: Tensor, t: Tensor | float, y: Tensor | None = None, **condition: Tensor) -> Estimate:
-        null = {name: value.expand(len(x), *value.shape[1:]) for name, value in self.null.items()}
-        return guided(self.denoiser(x, t, y, **condition), self.denoiser(x, t, y, **null), self.guidance)
 
 
 def mixture(dimension: int = 4) -> ClassMixture:
@@ -189,7 +177,7 @@ def golden(data: ClassMixture) -> list[dict[str, Any]]:
     process = VP()
     denoiser = ClassMixtureDenoiser(data, process)
     plain, dimension = denoiser, data.mixture.means.shape[1]
-    strong = Guided(denoiser, {"label": torch.tensor([-1])}, 3.0)
+    strong = ClassifierFreeGuidance(denoiser, 3.0, {"label": torch.tensor(-1)})
     method = GoldenNoise(Euler(6, UniformGrid(end=0.02)))
 
     def score(sample: Tensor, condition: dict[str, Tensor]) -> Tensor:
@@ -235,8 +223,9 @@ def on_digits(denoiser: Denoiser, x0: Tensor, label: Tensor, sheet: Path | None)
     from ornstein.digits.model import digit_classifier
 
     grid, following = UniformGrid(start=0.95), (label + 1) % 10
-    null, pictures, rows = {"label": torch.tensor([10])}, {"original": x0}, []
-    strong, classifier = Guided(denoiser, null, 3.0), digit_classifier()
+    pictures: dict[str, Tensor] = {"original": x0}
+    rows: list[dict[str, Any]] = []
+    strong, classifier = ClassifierFreeGuidance(denoiser, 3.0, {"label": torch.tensor(10)}), digit_classifier()
 
     def add(name: str, again: Tensor, edited: Tensor) -> None:
         pictures[name], pictures[f"{name}, next digit"] = again, edited

@@ -129,7 +129,7 @@ def test_a_sample_that_has_left_stays_out_whatever_the_times(sampler: type[Sampl
 
 
 def test_every_call_of_a_sampler_is_a_run_of_its_own() -> None:
-    """All leave in the first step. One step twice; then a run over late times and one over early times, which starts where the first one ended."""
+    """All leave in the first step. One step twice; then a run over late times and one over the early times below."""
     denoiser, _ = conditional_mixture()
     counted = Counted(denoiser)
     guidance, component = ClassifierFreeGuidance(counted, 2.0, NONE), torch.ones(6).long()

@@ -12,25 +12,22 @@ from torch import Tensor
 from ornstein.analysis.class_mixture import ClassMixtureDenoiser
 from ornstein.analysis.examples import PROCESSES
 from ornstein.errors import UserError
-from ornstein.estimate import Estimate
+from ornstein.guidance.classifier_free import ClassifierFreeGuidance
 from ornstein.inversion.golden_noise import GoldenNoise, read_pairs, train_npnet
 from ornstein.inversion.npnet import NPNet, SVDNet
-from ornstein.inversion.null_text import guided
 from ornstein.process.affine import Process
 from ornstein.samplers.ode_solvers import Euler
 from ornstein.samplers.time_grids import UniformGrid, UserGrid
 from tests.core.inversion.exact import CLASSES, random
 
 
-class Guided:
+def exact(process: Process) -> ClassMixtureDenoiser:
+    return ClassMixtureDenoiser(CLASSES, process)
+
+
+def guided(process: Process, scale: float) -> ClassifierFreeGuidance:
     """Classifier-free guidance of the exact mixture."""
-
-    def __init__(self, process: Process, guidance: float) -> None:
-        self.process, self.guidance = process, guidance
-        self.exact = ClassMixtureDenoiser(CLASSES, process)
-
-    def __call__(self, x: Tensor, t: Tensor | float, y: Tensor | None = None, **condition: Tensor) -> Estimate:
-        return guided(self.exact(x, t, y, **condition), self.exact(x, t, y), self.guidance)
+    return ClassifierFreeGuidance(exact(process), scale, {"label": torch.tensor(-1)})
 
 
 @reference_files("inference", "npnet_svd*.npz", needs=["z", "U", "out_flipped"])
@@ -85,7 +82,7 @@ def test_equal_guidance_returns_the_noise(name: str) -> None:
 def test_golden_noise_raises_the_probability_of_the_class() -> None:
     """And the opposite difference, as a control, lowers it."""
     process = PROCESSES["VP"]
-    strong, plain, label = Guided(process, 4.0), Guided(process, 1.0), torch.zeros(200, dtype=torch.long)
+    strong, plain, label = guided(process, 4.0), exact(process), torch.zeros(200, dtype=torch.long)
     method, z = GoldenNoise(Euler(6, UniformGrid(start=0.8))), random(200, 2)
     golden = method.improve(strong, plain, z, label=label)
     opposite = method.improve(plain, strong, z, label=label)
@@ -104,7 +101,7 @@ def score(sample: Tensor, condition: dict[str, Tensor]) -> Tensor:
 
 def test_collect_resumes_and_training_lowers_the_loss(tmp_path: Path) -> None:
     process = PROCESSES["VP"]
-    strong, plain = Guided(process, 3.0), Guided(process, 1.0)
+    strong, plain = guided(process, 3.0), exact(process)
     method = GoldenNoise(Euler(4, UniformGrid(start=0.8)))
     batches = [{"label": torch.tensor([0, 1] * 32)} for _ in range(2)]
     done: list[tuple[int, int]] = []
@@ -131,7 +128,7 @@ def test_collect_resumes_and_training_lowers_the_loss(tmp_path: Path) -> None:
 
 def test_bad_requests(tmp_path: Path) -> None:
     process, broken = PROCESSES["VP"], tmp_path / "pairs_00000.safetensors"
-    plain, method = Guided(process, 1.0), GoldenNoise(Euler(2))
+    plain, method = exact(process), GoldenNoise(Euler(2))
     broken.write_bytes(b"short")
     with pytest.raises(UserError, match="delete it"):
         read_pairs(broken, (2,))
@@ -141,7 +138,7 @@ def test_bad_requests(tmp_path: Path) -> None:
         )
     with pytest.raises(UserError, match="one number a sample"):
         method.pairs(plain, plain, random(2, 2), lambda x, condition: x, label=torch.zeros(2))
-    bridge = Guided(PROCESSES["bridge"], 1.0)
+    bridge = exact(PROCESSES["bridge"])
     with pytest.raises(UserError, match="has no noise"):
         method.improve(bridge, bridge, random(2, 2), random(2, 2))
     with pytest.raises(UserError, match="takes real noise of shape"):
