@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ornstein.denoiser import DenoiserLike
-from ornstein.estimate import Estimate, estimate_from_noise
+from ornstein.estimate import Estimate
 from ornstein.process.affine import as_time, combine
 
 LogProbability = Callable[[Tensor, Tensor], Tensor]
@@ -65,12 +65,17 @@ class EnergyGuidance:
 
 
 def raise_score(estimate: Estimate, change: Tensor) -> Estimate:
-    """The estimate whose score is larger by `change` (B, *): noise - s change; raises ValueError where a = 0."""
+    """The estimate whose score is larger by `change` (B, *): noise - s change, x0 + s^2/a change.
+
+    Where a = 0 the state says nothing about x0, so that no gradient of the state can guide: nothing changes there.
+    """
     a, _, s, _ = estimate.process.coefficients(estimate.t)
-    if bool((a == 0).any()):
-        raise ValueError("a gradient of the state says nothing about x0 where a = 0; begin the grid below that time")
-    noise = combine(estimate.x, (torch.ones_like(s), estimate.noise), (-s, change))
-    return estimate_from_noise(estimate.process, estimate.x, estimate.t, noise, estimate.y)
+    acts = a != 0
+    gain = torch.where(acts, s**2 / torch.where(acts, a, torch.ones_like(a)), torch.zeros_like(a))
+    one = torch.ones_like(s)
+    x0 = combine(estimate.x, (one, estimate.x0), (gain, change))
+    noise = combine(estimate.x, (one, estimate.noise), (torch.where(acts, -s, torch.zeros_like(s)), change))
+    return Estimate(estimate.process, estimate.x, estimate.t, x0, noise, estimate.y)
 
 
 def class_log_probability(classifier: Callable[[Tensor, Tensor], Tensor], target: Tensor | int) -> LogProbability:

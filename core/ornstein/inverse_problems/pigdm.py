@@ -10,7 +10,7 @@ from ornstein.denoiser import DenoiserLike
 from ornstein.errors import UserError
 from ornstein.estimate import Estimate
 from ornstein.guidance.gradient import raise_score
-from ornstein.inverse_problems.base import PosteriorSampler
+from ornstein.inverse_problems.base import PosteriorSampler, require_positive
 from ornstein.inverse_problems.operators import LinearOperator
 from ornstein.noise import Noise
 from ornstein.process.affine import as_time, combine
@@ -41,6 +41,7 @@ class PiGDM(PosteriorSampler):
         process = denoiser.process
         for t, s in self.pairs(process):
             a_t, _, s_t, _ = process.coefficients(t)
+            require_positive(s_t, "s", "PiGDM", process, t)
             variance = float(s_t**2 / (a_t**2 + s_t**2))
             estimate, gradient = likelihood_gradient(
                 denoiser, self.operator, self.measurement, x, t, y, self.sigma**2 / variance, **condition
@@ -88,6 +89,8 @@ class PseudoinverseGuidance:
         a, _, s, _ = self.process.coefficients(t)
         if t.ndim:
             raise ValueError("pseudoinverse guidance takes one time for all samples")
+        if float(s) == 0:  # the state is as good as its mean: there is no variance to share with the measurement
+            return self.denoiser(x, t, y, **condition)
         variance = float(s**2 * self.data_std**2 / (a**2 * self.data_std**2 + s**2))
         estimate, gradient = likelihood_gradient(
             self.denoiser, self.operator, self.measurement, x, t, y, self.sigma**2 / variance, **condition

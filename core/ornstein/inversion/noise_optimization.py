@@ -11,6 +11,7 @@ from ornstein.errors import UserError
 from ornstein.inversion.backpropagation import sample_with_gradient
 from ornstein.inversion.ddim import require_finite, state_of_noise
 from ornstein.noise import Noise
+from ornstein.process.affine import Process
 from ornstein.samplers.ancestral import Ancestral
 from ornstein.samplers.base import Sampler
 
@@ -74,7 +75,8 @@ class NoiseOptimization:
         Args:
             denoiser: must let gradients through; its weights get none.
             objective: differentiable score, (B, *) to (B,).
-            start: unit noise; sampling begins at b y + s start at the first time of the grid.
+            start: unit noise; sampling begins at b y + s start at the first time of the grid, at T at
+                `process.start`.
             y: the observation.
             noise: gives the first draws of a stochastic sampler; they are optimised too.
             on_step: called after every iteration.
@@ -95,7 +97,7 @@ class NoiseOptimization:
             return draws[-1]
 
         with torch.no_grad():
-            begin = state_of_noise(process, first, start, y)
+            begin = _begin(process, first, start, y)
             sample_with_gradient(self.sampler, denoiser, begin, y, record, on_step=None, **condition)
         silent = bool((process.coefficients(first).s == 0).all())
         if silent and not draws:
@@ -106,7 +108,7 @@ class NoiseOptimization:
         best: tuple[Tensor, list[Tensor], Tensor] | None = None
         for iteration in range(self.iterations + 1):
             replay = _replay(variables[0 if silent else 1 :])
-            begin = state_of_noise(process, first, start if silent else variables[0], y)
+            begin = _begin(process, first, start if silent else variables[0], y)
             sample = sample_with_gradient(self.sampler, denoiser, begin, y, replay, on_step=None, **condition)
             score = objective(sample)
             if score.shape != (len(start),):
@@ -128,6 +130,11 @@ class NoiseOptimization:
         assert best is not None
         _, found, sample = best
         return OptimizedNoise(start if silent else found[0], found[0 if silent else 1 :], sample, torch.stack(scores))
+
+
+def _begin(process: Process, t: Tensor, z: Tensor, y: Tensor | None) -> Tensor:
+    """The start of a grid from `t`: at T the one of the process, which may stand y in for the unknown a x0."""
+    return process.start(z, y) if float(t) == process.T else state_of_noise(process, t, z, y)
 
 
 def _replay(draws: list[Tensor]) -> Noise:
