@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ornstein.denoiser import DenoiserLike
+from ornstein.errors import UserError
 from ornstein.estimate import Estimate
 from ornstein.process.affine import as_time, combine
 
@@ -79,11 +80,21 @@ def raise_score(estimate: Estimate, change: Tensor) -> Estimate:
 
 
 def class_log_probability(classifier: Callable[[Tensor, Tensor], Tensor], target: Tensor | int) -> LogProbability:
-    """log softmax of `classifier`(x_t, t (B,)) -> (B, classes) at `target`, one class or one a sample (B,)."""
+    """log softmax of `classifier`(x_t, t (B,)) -> (B, classes) at `target`, one class or one a sample (B,).
+
+    Raises:
+        UserError: in a call, the classifier has no such class (a target on the host).
+    """
+    wanted_class = torch.as_tensor(target)
+    on_host = wanted_class.device.type == "cpu"  # a target on a device is not waited for
+    smallest, largest = (int(wanted_class.min()), int(wanted_class.max())) if on_host else (0, 0)
 
     def log_probability(x: Tensor, t: Tensor) -> Tensor:
         logits = classifier(x, t.to(device=x.device, dtype=x.dtype).expand(len(x)))
-        wanted = torch.as_tensor(target, device=x.device).expand(len(x))
+        if smallest < 0 or largest >= logits.shape[-1]:
+            wrong = smallest if smallest < 0 else largest
+            raise UserError(f"the target is class {wrong}; the classifier has the classes 0 to {logits.shape[-1] - 1}")
+        wanted = wanted_class.to(x.device).expand(len(x))
         return logits.log_softmax(-1).gather(1, wanted[:, None])[:, 0]
 
     return log_probability
