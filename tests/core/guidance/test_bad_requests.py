@@ -56,7 +56,7 @@ def test_quantile_is_that_of_torch_and_has_no_size_limit() -> None:
 
 
 def test_requests_that_mean_nothing() -> None:
-    with pytest.raises(ValueError, match="interval from .* is empty"):
+    with pytest.raises(ValueError, match="give low <= high"):
         GuidanceInterval(Constant(), Constant(), 0.6, 0.2)
     for target in (99, torch.tensor([0, -1])):
         with pytest.raises(UserError, match="the classifier has the classes 0 to 2"):
