@@ -68,7 +68,7 @@ def test_requests_that_mean_nothing() -> None:
         train_noisy_classifier(Linear(), VP(), signals, labels[:3], 1, generator())
     with pytest.raises(UserError, match="0 steps train nothing"):
         distil(NoiseRangeExperts(teacher, 2), teacher, VP(), signals, 0, generator())
-    with pytest.raises(UserError, match="end at T = 1, the process at 80"):
+    with pytest.raises(UserError, match="up to 1, the process ends at 80"):
         distil(NoiseRangeExperts(teacher, 2), teacher, EDM(), signals, 1, generator())
 
 
