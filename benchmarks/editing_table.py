@@ -10,6 +10,7 @@ Writes benchmarks/results/editing.json and prints it.
 import argparse
 import json
 import platform
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -85,12 +86,15 @@ def _row(process: str, method: str, calls: int, error: Tensor) -> dict[str, Any]
 
 
 def interpolation(data: ClassMixture) -> list[dict[str, Any]]:
-    """Log density of what lies between two signals of class 0, and its distance to the straight line."""
+    """What lies between two signals of class 0: log density, distance to the middle of the straight line, and its
+    variance as a share of that of the data: a mixing that collapses to the mean has a high density and little variance.
+    """
     process = VP()
     denoiser, own = ClassMixtureDenoiser(data, process), data.given(0)
     law = torch.distributions.MultivariateNormal(own.means[0], own.covariances[0])
     x0, label = own.sample(64, torch.Generator().manual_seed(3)), torch.zeros(32, dtype=torch.long)
-    rows = [{"mixing": "data", "log_density": float(law.log_prob(x0).mean())}]
+    middle, spread = (x0[:32] + x0[32:]) / 2, x0.var(0).sum()
+    rows: list[dict[str, Any]] = [{"mixing": "data", "log_density": float(law.log_prob(x0).mean()), "variance": 1.0}]
     mixings: dict[str, Mixing] = {
         "NoiseDiffusion": NoiseDiffusion(),
         "NoiseDiffusion, clip 3, strength 1, gamma 0.3": NoiseDiffusion(3.0, 0.3, 1.0),
@@ -100,7 +104,14 @@ def interpolation(data: ClassMixture) -> list[dict[str, Any]]:
     for name, mixing in mixings.items():
         method = Interpolation(DDIMInversion(50, UniformGrid(start=0.7)), mixing)
         found = method(denoiser, x0[:32], x0[32:], 0.5, noise=SampleNoise(range(32)), label=label)
-        rows.append({"mixing": name, "log_density": float(law.log_prob(found).mean())})
+        rows.append(
+            {
+                "mixing": name,
+                "log_density": float(law.log_prob(found).mean()),
+                "to_straight_line": float((found - middle).norm(dim=1).mean()),
+                "variance": float(found.var(0).sum() / spread),
+            }
+        )
     return rows
 
 
@@ -183,7 +194,8 @@ def on_digits(denoiser: Denoiser, x0: Tensor, label: Tensor, sheet: Path | None)
     from ornstein.digits.model import digit_classifier
 
     grid, following = UniformGrid(start=0.95), (label + 1) % 10
-    pictures, rows = {"original": x0}, []
+    pictures: dict[str, Tensor] = {"original": x0}
+    rows: list[dict[str, Any]] = []
     strong, classifier = ClassifierFreeGuidance(denoiser, 3.0, {"label": torch.tensor(10)}), digit_classifier()
 
     def add(name: str, again: Tensor, edited: Tensor) -> None:
@@ -234,21 +246,27 @@ def draw(pictures: dict[str, Tensor], path: Path) -> None:
         figure.savefig(temporary, bbox_inches="tight")
 
 
+PARTS: dict[str, Callable[[ClassMixture], list[dict[str, Any]]]] = {
+    "reconstruction": reconstruction,
+    "interpolation": interpolation,
+    "gradients": gradients,
+    "optimization": optimization,
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--sheet", type=Path, help="draw the picture sheet here, *.png")
-    sheet = parser.parse_args().sheet
+    parser.add_argument("--only", choices=PARTS, help="run this part; the others stay in the file as they are")
+    options = parser.parse_args()
+    results: dict[str, Any] = json.loads(RESULT.read_text()) if options.only else {}
+    results["machine"] = f"{platform.machine()}, torch {torch.__version__}, CPU"
     data = mixture()
-    results: dict[str, Any] = {
-        "machine": f"{platform.machine()}, torch {torch.__version__}, CPU",
-        "reconstruction": reconstruction(data),
-        "interpolation": interpolation(data),
-        "gradients": gradients(data),
-        "optimization": optimization(data),
-    }
-    model = digits()
+    for name in [options.only] if options.only else PARTS:
+        results[name] = PARTS[name](data)
+    model = None if options.only else digits()
     if model is not None:
-        results["digits"] = on_digits(*model, sheet)
+        results["digits"] = on_digits(*model, options.sheet)
     with atomic_path(RESULT, overwrite=True) as path:
         path.write_text(json.dumps(results, indent=1) + "\n")
     for part, rows in results.items():

@@ -10,6 +10,7 @@ from torch import Tensor
 from ornstein.estimate import Estimate
 from ornstein.guidance.classifier_free import ClassifierFreeGuidance
 from ornstein.process.affine import as_time
+from ornstein.sampling_run import current_run
 
 
 class AdaptiveGuidance:
@@ -17,9 +18,10 @@ class AdaptiveGuidance:
 
     c and u are two estimates of one sample. The paper compares the noise; but where the state is nearly all noise, both
     noise estimates are the state itself and the cosine is 1 from the first step on. The cosine of x0 rises with the
-    steps and is the default. Which samples have left is remembered between the calls of one run; a
-    later time than the last one, or another batch size, begins a new run, and so does `reset`. threshold > 1 is plain
-    classifier-free guidance, threshold < -1 is the conditional estimate.
+    steps and is the default. Which samples have left is remembered between the calls of one run, whatever their times.
+    Every call of a sampler is a run of its own; where a trajectory is driven by hand, `reset`, another batch size or a
+    later time than any before begins one. threshold > 1 is plain classifier-free guidance, threshold < -1 is the
+    conditional estimate.
 
     Args:
         guidance: the classifier-free guidance to leave.
@@ -39,15 +41,12 @@ class AdaptiveGuidance:
     def reset(self) -> None:
         """Forget the run."""
         self._active: Tensor | None = None
-        self._last = float("inf")
+        self._run: object | None = None
+        self._first = float("inf")
 
     def __call__(self, x: Tensor, t: Tensor | float, y: Tensor | None = None, **condition: Tensor) -> Estimate:
         t = as_time(t)
-        now = float(t.max())
-        if self._active is None or len(self._active) != len(x) or now > self._last:
-            self._active = torch.full((len(x),), self.threshold >= -1)
-        self._last = now
-        active = self._active
+        active = self._guided(len(x), t)
         if bool(active.all()):
             conditional, unconditional = self.guidance.both(x, t, y, condition)
             self._active = ~self._agrees(conditional, unconditional)
@@ -60,7 +59,20 @@ class AdaptiveGuidance:
         self._active = active.index_put((rows,), ~self._agrees(_rows(conditional, rows), unconditional))
         x0, noise = conditional.x0.clone(), conditional.noise.clone()
         x0[rows], noise[rows] = guided.x0, guided.noise
-        return Estimate(conditional.process, x, t, x0, noise, conditional.y)
+        observed = conditional.y
+        if observed is not None and guided.y is not None:  # a network may estimate it, and guidance moves it then
+            observed = observed.clone()
+            observed[rows] = guided.y
+        return Estimate(conditional.process, x, t, x0, noise, observed)
+
+    def _guided(self, count: int, t: Tensor) -> Tensor:
+        """Which of the `count` samples are still guided at `t`, (B,) on the host."""
+        now, run, active = float(t.max()), current_run(), self._active
+        begins = run is not self._run or (run is None and now > self._first)
+        if active is None or len(active) != count or begins:
+            active = torch.full((count,), self.threshold >= -1)
+            self._active, self._run, self._first = active, run, now
+        return active
 
     def _agrees(self, conditional: Estimate, unconditional: Estimate) -> Tensor:
         fields = [getattr(estimate, self.compare) for estimate in (conditional, unconditional)]

@@ -69,9 +69,15 @@ class ClassifierFreeGuidance:
 
 
 class GuidanceInterval:
-    """`guided` where low <= t <= high, `plain` elsewhere (Kynkaanniemi et al. 2024, arXiv 2404.07724)."""
+    """`guided` where low <= t <= high, `plain` elsewhere (Kynkaanniemi et al. 2024, arXiv 2404.07724).
+
+    Raises:
+        ValueError: low > high, or a batch with times on both sides.
+    """
 
     def __init__(self, guided: DenoiserLike, plain: DenoiserLike, low: float, high: float) -> None:
+        if not low <= high:
+            raise ValueError(f"the guidance interval from {low:g} to {high:g} is empty; give low <= high")
         self.guided, self.plain = guided, plain
         self.process = guided.process
         self.low, self.high = low, high

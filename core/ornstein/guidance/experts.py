@@ -2,6 +2,7 @@
 2212.05973)."""
 
 import copy
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from ornstein.denoiser import DenoiserLike
 from ornstein.errors import UserError
 from ornstein.guidance.adapters import add_adapters
+from ornstein.guidance.corruption import corrupted, require_pairs, require_steps
 from ornstein.noise import Noise
 from ornstein.process.affine import Process
 from ornstein.samplers.base import Sampler
@@ -62,11 +64,18 @@ def distillation_loss(student: Tensor, teacher: Tensor, temperature: float = 0.2
 
 @torch.no_grad()
 def generate_clean(
-    denoiser: DenoiserLike, sampler: Sampler, noise: Noise, like: Tensor, batches: int, **condition: Tensor
+    denoiser: DenoiserLike,
+    sampler: Sampler,
+    noise: Noise,
+    like: Tensor,
+    batches: int,
+    y: Tensor | None = None,
+    **condition: Tensor,
 ) -> Tensor:
-    """The data of data-free distillation: `batches` times len(like) samples of the diffusion model itself."""
-    starts = (denoiser.process.start(noise(like)) for _ in range(batches))
-    return torch.cat([sampler(denoiser, start, None, noise, None, **condition) for start in starts])
+    """The data of data-free distillation: `batches` times len(like) samples of the diffusion model itself; `y` is the
+    observation of a batch, the same for each."""
+    starts = (denoiser.process.start(noise(like), y) for _ in range(batches))
+    return torch.cat([sampler(denoiser, start, y, noise, None, **condition) for start in starts])
 
 
 def distil(
@@ -78,34 +87,47 @@ def distil(
     generator: torch.Generator,
     batch: int = 64,
     learning_rate: float = 1e-4,
+    observations: Tensor | None = None,
+    on_step: Callable[[int, int], None] | None = None,
 ) -> list[float]:
     """Teach each expert, on corrupted `clean` (N, *) of its range, what `teacher` says of the clean signal.
 
     AdamW with weight decay 0.05 and a linear fall of the rate; `steps` for each expert, a fresh optimizer for each.
-    Returns the mean loss of each expert over its last tenth.
+    Returns the mean loss of each expert over its last tenth. `observations` (N, *) are the y of the signals where the
+    process has one. `on_step(done, all)` is called after every step of any expert.
+
+    Raises:
+        UserError: no step, no signal, another number of observations, or experts for another T than the process has.
     """
     count = len(experts.experts)
-    if len(clean) == 0:
-        raise UserError("there are no clean signals to distil on; generate some first")
+    require_pairs(clean, observations, "observations")
+    require_steps(steps)
+    if experts.T != process.T:
+        raise UserError(
+            f"the experts divide times up to {experts.T:g}, the process ends at {process.T:g}; give them its T"
+        )
     results = []
     for index, expert in enumerate(experts.experts):
         trained = [p for p in expert.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(trained, lr=learning_rate, weight_decay=0.05)
         fall = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
         losses = []
-        for _ in range(steps):
-            x0 = clean[torch.randint(len(clean), (batch,), generator=generator)]
-            u = torch.rand(batch, generator=generator, dtype=torch.float64)
-            t = (index + u) / count * experts.T
-            z = torch.randn(x0.shape, generator=generator, dtype=x0.dtype)
+        for step in range(steps):
+            chosen = torch.randint(len(clean), (batch,), generator=generator, device=generator.device)
+            chosen = chosen.to(clean.device)
+            u = torch.rand(batch, generator=generator, dtype=torch.float64, device=generator.device)
+            t = (index + u.to(clean.device)) / count * experts.T
+            x0, y = clean[chosen], None if observations is None else observations[chosen]
             with torch.no_grad():
                 wanted = teacher(x0)
-            loss = distillation_loss(expert(process.sample(x0, t, z)), wanted).mean()
+            loss = distillation_loss(expert(corrupted(process, x0, t, generator, y)), wanted).mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             fall.step()
             losses.append(float(loss.detach()))
+            if on_step is not None:
+                on_step(index * steps + step + 1, count * steps)
         tail = losses[-max(steps // 10, 1) :]
         results.append(sum(tail) / len(tail))
     return results

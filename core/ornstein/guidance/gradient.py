@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from ornstein.denoiser import DenoiserLike
-from ornstein.estimate import Estimate, estimate_from_noise
+from ornstein.errors import UserError
+from ornstein.estimate import Estimate
 from ornstein.process.affine import as_time, combine
 
 LogProbability = Callable[[Tensor, Tensor], Tensor]
@@ -65,20 +66,35 @@ class EnergyGuidance:
 
 
 def raise_score(estimate: Estimate, change: Tensor) -> Estimate:
-    """The estimate whose score is larger by `change` (B, *): noise - s change; raises ValueError where a = 0."""
+    """The estimate whose score is larger by `change` (B, *): noise - s change, x0 + s^2/a change.
+
+    Where a = 0 the state says nothing about x0, so that no gradient of the state can guide: nothing changes there.
+    """
     a, _, s, _ = estimate.process.coefficients(estimate.t)
-    if bool((a == 0).any()):
-        raise ValueError("a gradient of the state says nothing about x0 where a = 0; begin the grid below that time")
-    noise = combine(estimate.x, (torch.ones_like(s), estimate.noise), (-s, change))
-    return estimate_from_noise(estimate.process, estimate.x, estimate.t, noise, estimate.y)
+    acts = a != 0
+    gain = torch.where(acts, s**2 / torch.where(acts, a, torch.ones_like(a)), torch.zeros_like(a))
+    one = torch.ones_like(s)
+    x0 = combine(estimate.x, (one, estimate.x0), (gain, change))
+    noise = combine(estimate.x, (one, estimate.noise), (torch.where(acts, -s, torch.zeros_like(s)), change))
+    return Estimate(estimate.process, estimate.x, estimate.t, x0, noise, estimate.y)
 
 
 def class_log_probability(classifier: Callable[[Tensor, Tensor], Tensor], target: Tensor | int) -> LogProbability:
-    """log softmax of `classifier`(x_t, t (B,)) -> (B, classes) at `target`, one class or one a sample (B,)."""
+    """log softmax of `classifier`(x_t, t (B,)) -> (B, classes) at `target`, one class or one a sample (B,).
+
+    Raises:
+        UserError: in a call, the classifier has no such class (a target on the host).
+    """
+    wanted_class = torch.as_tensor(target)
+    on_host = wanted_class.device.type == "cpu"  # a target on a device is not waited for
+    smallest, largest = (int(wanted_class.min()), int(wanted_class.max())) if on_host else (0, 0)
 
     def log_probability(x: Tensor, t: Tensor) -> Tensor:
         logits = classifier(x, t.to(device=x.device, dtype=x.dtype).expand(len(x)))
-        wanted = torch.as_tensor(target, device=x.device).expand(len(x))
+        if smallest < 0 or largest >= logits.shape[-1]:
+            wrong = smallest if smallest < 0 else largest
+            raise UserError(f"the target is class {wrong}; the classifier has the classes 0 to {logits.shape[-1] - 1}")
+        wanted = wanted_class.to(x.device).expand(len(x))
         return logits.log_softmax(-1).gather(1, wanted[:, None])[:, 0]
 
     return log_probability

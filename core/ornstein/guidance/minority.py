@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ornstein.denoiser import DenoiserLike
 from ornstein.errors import UserError
+from ornstein.guidance.corruption import corrupted, require_pairs, require_steps
 from ornstein.guidance.gradient import ClassifierGuidance, class_log_probability
 from ornstein.noise import Noise
 from ornstein.process.affine import Process
@@ -75,26 +76,37 @@ def train_noisy_classifier(
     generator: torch.Generator,
     batch: int = 64,
     learning_rate: float = 3e-4,
+    observations: Tensor | None = None,
+    on_step: Callable[[int, int], None] | None = None,
 ) -> float:
     """Train `classifier`(x_t, t) -> logits on corrupted `signals` (N, *) at uniform times; return the last mean loss.
 
-    AdamW with weight decay 0.05 and a linear fall of the rate, as published.
+    AdamW with weight decay 0.05 and a linear fall of the rate, as published. `observations` (N, *) are the y of the
+    signals where the process has one. `on_step(done, steps)` is called after every step.
+
+    Raises:
+        UserError: no step, no signal, or another number of labels or observations than of signals.
     """
+    require_pairs(signals, labels, "labels")
+    require_pairs(signals, observations, "observations")
+    require_steps(steps)
     optimizer = torch.optim.AdamW(classifier.parameters(), lr=learning_rate, weight_decay=0.05)
     fall = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
     losses = []
     classifier.train()
-    for _ in range(steps):
-        chosen = torch.randint(len(signals), (batch,), generator=generator)
-        t = torch.rand(batch, generator=generator, dtype=torch.float64) * process.T
-        z = torch.randn(batch, *signals.shape[1:], generator=generator, dtype=signals.dtype)
-        x = process.sample(signals[chosen], t, z)
-        loss = F.cross_entropy(classifier(x, t.to(x.dtype)), labels[chosen])
+    for step in range(steps):
+        chosen = torch.randint(len(signals), (batch,), generator=generator, device=generator.device).to(signals.device)
+        u = torch.rand(batch, generator=generator, dtype=torch.float64, device=generator.device)
+        t = u.to(signals.device) * process.T
+        x = corrupted(process, signals[chosen], t, generator, None if observations is None else observations[chosen])
+        loss = F.cross_entropy(classifier(x, t.to(x.real.dtype)), labels[chosen])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         fall.step()
         losses.append(float(loss.detach()))
+        if on_step is not None:
+            on_step(step + 1, steps)
     classifier.eval()
     return sum(losses[-50:]) / len(losses[-50:])
 

@@ -11,7 +11,7 @@ from ornstein.estimate import Estimate, estimate_from_x0
 
 
 class StaticThreshold:
-    """x0 clipped to [-bound, bound]."""
+    """x0 clipped to [-bound, bound]; of a complex x0 the magnitude."""
 
     def __init__(self, denoiser: DenoiserLike, bound: float = 1.0) -> None:
         if bound <= 0:
@@ -22,7 +22,7 @@ class StaticThreshold:
 
     def __call__(self, x: Tensor, t: Tensor | float, y: Tensor | None = None, **condition: Tensor) -> Estimate:
         estimate = self.denoiser(x, t, y, **condition)
-        x0 = estimate.x0.clamp(-self.bound, self.bound)
+        x0 = clipped(estimate.x0, torch.full((), self.bound))
         return estimate_from_x0(estimate.process, x, estimate.t, x0, estimate.y)
 
 
@@ -40,7 +40,25 @@ class DynamicThreshold:
     def __call__(self, x: Tensor, t: Tensor | float, y: Tensor | None = None, **condition: Tensor) -> Estimate:
         estimate = self.denoiser(x, t, y, **condition)
         x0 = estimate.x0
-        limit = torch.quantile(x0.flatten(1).abs(), self.quantile, dim=1).clamp(min=self.bound)
+        limit = quantile_of_each(x0.abs(), self.quantile).clamp(min=self.bound)
         limit = limit.reshape(-1, *(1,) * (x0.ndim - 1))
-        x0 = torch.minimum(torch.maximum(x0, -limit), limit) / limit * self.bound
+        x0 = clipped(x0, limit) / limit * self.bound
         return estimate_from_x0(estimate.process, x, estimate.t, x0, estimate.y)
+
+
+def clipped(x: Tensor, limit: Tensor) -> Tensor:
+    """`x` (B, *) with |x| at most `limit`; the phase of a complex number stays."""
+    if x.is_complex():
+        size = x.abs()
+        return x * (limit.to(size) / size.clamp(min=torch.finfo(size.dtype).tiny)).clamp(max=1)
+    return torch.minimum(torch.maximum(x, -limit.to(x)), limit.to(x))
+
+
+def quantile_of_each(x: Tensor, share: float) -> Tensor:
+    """The linearly interpolated quantile of each sample of `x` (B, *), (B,); of any size, unlike torch.quantile."""
+    flat = x.flatten(1)
+    place = share * (flat.shape[1] - 1)
+    below = int(place)
+    low = flat.kthvalue(below + 1, dim=1).values
+    high = flat.kthvalue(min(below + 2, flat.shape[1]), dim=1).values
+    return low.lerp(high, place - below)

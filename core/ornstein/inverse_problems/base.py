@@ -11,7 +11,16 @@ from ornstein.errors import UserError
 from ornstein.inverse_problems.operators import LinearOperator
 from ornstein.noise import Noise
 from ornstein.process.affine import Process
-from ornstein.samplers.base import Sampler, drawn
+from ornstein.samplers.base import Sampler, SamplingError, drawn
+
+
+def require_positive(divisor: Tensor, name: str, method: str, process: Process, t: Tensor) -> None:
+    """Raise SamplingError where the coefficient `name`, by which `method` divides at `t`, is not positive."""
+    if not bool((divisor > 0).all()):
+        raise SamplingError(
+            f"{method} needs {name} > 0, which {type(process).__name__} has not at t = {float(t):g}; "
+            f"begin below, for example UniformGrid(start={0.98 * float(t):g})"
+        )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

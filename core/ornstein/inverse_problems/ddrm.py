@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ornstein.denoiser import DenoiserLike
 from ornstein.errors import UserError
-from ornstein.inverse_problems.base import PosteriorSampler
+from ornstein.inverse_problems.base import PosteriorSampler, require_positive
 from ornstein.inverse_problems.operators import SpectralOperator
 from ornstein.noise import Noise
 from ornstein.process.affine import Process, combine
@@ -41,6 +41,7 @@ class DDRM(PosteriorSampler):
         """The paper's q(x_T | r): around r_i/s_i where that is less noisy than x_T, around 0 elsewhere."""
         t = self.grid(process, self.steps)[0]
         a, b, s, _ = process.coefficients(t)
+        require_positive(a, "a", "DDRM", process, t)
         like = self.operator.signal_like(self.measurement)
         values = self.operator.kept(like)
         measured = self.operator.measured_to_spectral(self.measurement)
@@ -74,8 +75,7 @@ class DDRM(PosteriorSampler):
         for t, s in self.pairs(process):
             estimate = denoiser(x, t, y, **condition)
             a, b, s_s, _ = process.coefficients(s)
-            if float(a) <= 0:
-                raise ValueError("DDRM works with x/a; choose a grid whose later times have a > 0")
+            require_positive(a, "a", "DDRM", process, s)
             level = float(s_s / a)
             x0, direction = operator.to_spectral(estimate.x0), operator.to_spectral(estimate.noise)
             z = operator.to_spectral(drawn(noise, x)) if level > 0 else torch.zeros_like(x0)

@@ -9,7 +9,7 @@ from ornstein.denoiser import DenoiserLike
 from ornstein.errors import UserError
 from ornstein.estimate import Estimate
 from ornstein.guidance.gradient import raise_score
-from ornstein.inverse_problems.base import CorrectedDDIM
+from ornstein.inverse_problems.base import CorrectedDDIM, require_positive
 from ornstein.inverse_problems.operators import LinearOperator
 from ornstein.process.affine import as_time, combine
 
@@ -29,6 +29,7 @@ class PiGDM(CorrectedDDIM):
         self, denoiser: DenoiserLike, x: Tensor, t: Tensor, s: Tensor, y: Tensor | None, condition: dict[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
         a_t, _, s_t, _ = denoiser.process.coefficients(t)
+        require_positive(s_t, "s", "PiGDM", denoiser.process, t)
         variance = float(s_t**2 / (a_t**2 + s_t**2))
         estimate, gradient = likelihood_gradient(
             denoiser, self.operator, self.measurement, x, t, y, self.sigma**2 / variance, **condition
@@ -72,6 +73,8 @@ class PseudoinverseGuidance:
         a, _, s, _ = self.process.coefficients(t)
         if t.ndim:
             raise ValueError("pseudoinverse guidance takes one time for all samples")
+        if float(s) == 0:  # the state is as good as its mean: there is no variance to share with the measurement
+            return self.denoiser(x, t, y, **condition)
         variance = float(s**2 * self.data_std**2 / (a**2 * self.data_std**2 + s**2))
         estimate, gradient = likelihood_gradient(
             self.denoiser, self.operator, self.measurement, x, t, y, self.sigma**2 / variance, **condition

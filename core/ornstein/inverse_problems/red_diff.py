@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ornstein.denoiser import DenoiserLike
-from ornstein.inverse_problems.base import PosteriorSampler
+from ornstein.inverse_problems.base import PosteriorSampler, require_positive
 from ornstein.noise import Noise
 from ornstein.process.affine import Process
 from ornstein.samplers.base import drawn
@@ -72,6 +72,8 @@ class REDDiff(PosteriorSampler):
 
     def _weight(self, process: Process, t: Tensor) -> float:
         a, _, s, _ = process.coefficients(t)
+        if self.weighting != "constant":
+            require_positive(a, "a", f"RED-diff with {self.weighting} weights", process, t)
         ratio = s / a
         shapes = {
             "linear": ratio,

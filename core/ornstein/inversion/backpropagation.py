@@ -11,6 +11,7 @@ from ornstein.estimate import Estimate
 from ornstein.inversion.ddim import require_finite
 from ornstein.noise import Noise
 from ornstein.samplers.base import Sampler
+from ornstein.sampling_run import sampling_run
 
 
 class CheckpointedDenoiser:
@@ -42,8 +43,9 @@ def sample_with_gradient(
     """The sample that starts at `x`, differentiable in `x`, `y`, the noise, the condition and the weights: exactly the
     gradient of autograd, with checkpointed calls."""
     state = x
-    states = sampler.trajectory(CheckpointedDenoiser(denoiser), x, y, noise, **condition)
-    for done, state in enumerate(states, start=1):  # noqa: B007  # the last one is the result
-        if on_step is not None:
-            on_step(done, sampler.steps)
+    with sampling_run():
+        states = sampler.trajectory(CheckpointedDenoiser(denoiser), x, y, noise, **condition)
+        for done, state in enumerate(states, start=1):  # noqa: B007  # the last one is the result
+            if on_step is not None:
+                on_step(done, sampler.steps)
     return require_finite(state, "the sample")

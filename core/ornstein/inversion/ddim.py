@@ -34,6 +34,12 @@ def require_noise(process: Process, t: Tensor) -> None:
         )
 
 
+def state_of_noise(process: Process, t: Tensor, z: Tensor, y: Tensor | None) -> Tensor:
+    """b y + s z at the first time `t` of a grid: where sampling from the unit noise `z` (B, *) begins."""
+    _, b, s, _ = process.coefficients(t)
+    return combine(z, (b, process.require(y)), (s, z))
+
+
 def later_state(
     process: Process,
     x: Tensor,

@@ -12,7 +12,7 @@ from torch import Tensor
 from ornstein.denoiser import DenoiserLike
 from ornstein.errors import UserError
 from ornstein.files import atomic_path
-from ornstein.inversion.ddim import later_state, require_finite, require_noise
+from ornstein.inversion.ddim import later_state, require_finite, require_noise, state_of_noise
 from ornstein.inversion.npnet import NPNet
 from ornstein.noise import SampleNoise
 from ornstein.process.affine import combine
@@ -65,7 +65,7 @@ class GoldenNoise:
         t, s = next(iter(self.sampler.pairs(process)))
         require_noise(process, t)
         with torch.no_grad():
-            x = self._start(guided, z, y, t)
+            x = state_of_noise(guided.process, t, z, y)
             down = process.step(x, t, s, guided(x, t, y, **condition).x0, y)
             shift = process.coefficients(t).b - process.coefficients(s).b
             guess = combine(down, (torch.ones_like(shift), down), (shift, process.require(y)))
@@ -78,7 +78,7 @@ class GoldenNoise:
     def sample(self, guided: DenoiserLike, z: Tensor, y: Tensor | None = None, **condition: Tensor) -> Tensor:
         """The sample that the unit noise `z` (B, *) leads to."""
         t, _ = next(iter(self.sampler.pairs(guided.process)))
-        return self.sampler(guided, self._start(guided, z, y, t), y, noise=None, on_step=None, **condition)
+        return self.sampler(guided, state_of_noise(guided.process, t, z, y), y, noise=None, on_step=None, **condition)
 
     def pairs(
         self,
@@ -140,10 +140,6 @@ class GoldenNoise:
             if on_batch is not None:
                 on_batch(i + 1, sum(map(len, found)))
         return joined(found)
-
-    def _start(self, denoiser: DenoiserLike, z: Tensor, y: Tensor | None, t: Tensor) -> Tensor:
-        _, b, s, _ = denoiser.process.coefficients(t)
-        return combine(z, (b, denoiser.process.require(y)), (s, z))
 
 
 def write_pairs(path: str | Path, pairs: Pairs) -> None:

@@ -9,8 +9,9 @@ from torch import Tensor
 from ornstein.denoiser import DenoiserLike
 from ornstein.errors import UserError
 from ornstein.inversion.backpropagation import sample_with_gradient
-from ornstein.inversion.ddim import require_finite
+from ornstein.inversion.ddim import require_finite, state_of_noise
 from ornstein.noise import Noise
+from ornstein.process.affine import Process
 from ornstein.samplers.ancestral import Ancestral
 from ornstein.samplers.base import Sampler
 
@@ -74,17 +75,19 @@ class NoiseOptimization:
         Args:
             denoiser: must let gradients through; its weights get none.
             objective: differentiable score, (B, *) to (B,).
-            start: unit noise, x_T = b y + s start.
+            start: unit noise; sampling begins at b y + s start at the first time of the grid, at T at
+                `process.start`.
             y: the observation.
             noise: gives the first draws of a stochastic sampler; they are optimised too.
             on_step: called after every iteration.
             **condition: the condition of every call.
 
         Raises:
-            UserError: nothing can be optimised (a bridge starts at y: take a stochastic sampler), the objective does
-                not give one finite number a sample, or the gradient is not finite.
+            UserError: nothing can be optimised (a bridge starts at y: take a stochastic sampler, or begin below T), the
+                objective does not give one finite number a sample, or the gradient is not finite.
         """
         process = denoiser.process
+        first = self.sampler.times(process)[0]
         draws: list[Tensor] = []
 
         def record(like: Tensor) -> Tensor:
@@ -94,8 +97,9 @@ class NoiseOptimization:
             return draws[-1]
 
         with torch.no_grad():
-            sample_with_gradient(self.sampler, denoiser, process.start(start, y), y, record, on_step=None, **condition)
-        silent = bool((process.coefficients(torch.tensor(process.T, dtype=torch.float64)).s == 0).all())
+            begin = _begin(process, first, start, y)
+            sample_with_gradient(self.sampler, denoiser, begin, y, record, on_step=None, **condition)
+        silent = bool((process.coefficients(first).s == 0).all())
         if silent and not draws:
             raise UserError(f"{process} starts without noise; take a stochastic sampler, such as Ancestral(eta=1)")
         variables = [z.detach().clone().requires_grad_() for z in ([] if silent else [start]) + draws]
@@ -104,8 +108,8 @@ class NoiseOptimization:
         best: tuple[Tensor, list[Tensor], Tensor] | None = None
         for iteration in range(self.iterations + 1):
             replay = _replay(variables[0 if silent else 1 :])
-            x_T = process.start(start if silent else variables[0], y)
-            sample = sample_with_gradient(self.sampler, denoiser, x_T, y, replay, on_step=None, **condition)
+            begin = _begin(process, first, start if silent else variables[0], y)
+            sample = sample_with_gradient(self.sampler, denoiser, begin, y, replay, on_step=None, **condition)
             score = objective(sample)
             if score.shape != (len(start),):
                 raise UserError(f"the objective gives {tuple(score.shape)}, it must give one number a sample")
@@ -126,6 +130,11 @@ class NoiseOptimization:
         assert best is not None
         _, found, sample = best
         return OptimizedNoise(start if silent else found[0], found[0 if silent else 1 :], sample, torch.stack(scores))
+
+
+def _begin(process: Process, t: Tensor, z: Tensor, y: Tensor | None) -> Tensor:
+    """The start of a grid from `t`: at T the one of the process, which may stand y in for the unknown a x0."""
+    return process.start(z, y) if float(t) == process.T else state_of_noise(process, t, z, y)
 
 
 def _replay(draws: list[Tensor]) -> Noise:

@@ -15,6 +15,7 @@ from ornstein.estimate import Estimate
 from ornstein.noise import Noise
 from ornstein.process.affine import Process
 from ornstein.samplers.time_grids import TimeGrid, UniformGrid
+from ornstein.sampling_run import sampling_run
 
 DIVERGED = 1e6
 """A state this many times larger than its start has left the range of any signal."""
@@ -62,7 +63,7 @@ class Sampler(ABC):
     ) -> Tensor:
         """The sample that starts at `x`; `on_step(done, steps)` is called after every step."""
         state = x
-        with torch.no_grad():
+        with torch.no_grad(), sampling_run():
             watched = _Watched(denoiser, x, y, self.steps)
             for done, state in enumerate(self.trajectory(watched, x, y, noise, **condition), start=1):
                 watched.stepped(state)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from reference_vectors import ReferenceFile, reference_files
 
+from ornstein.estimate import estimate_from_x0
 from ornstein.guidance.adaptive import AdaptiveGuidance
 from ornstein.guidance.classifier_free import ClassifierFreeGuidance, GuidanceInterval
 from ornstein.guidance.counting import Counted
@@ -13,8 +14,15 @@ from ornstein.guidance.linear_adaptive import (
     fit_linear_prediction,
     record_guidance,
 )
+from ornstein.noise import SampleNoise
+from ornstein.process.affine import as_time
+from ornstein.process.rddm import RDDM
+from ornstein.samplers.base import Sampler
+from ornstein.samplers.churn import ChurnedHeun
 from ornstein.samplers.ode_solvers import DPMSolverPP2M, Euler, Heun
+from ornstein.samplers.time_grids import UniformGrid
 from tests.core.discrete import OneComponent, grid, mixture, nodes
+from tests.core.guidance.setting import conditional_mixture, start
 
 NONE = {"component": torch.tensor(-1)}
 
@@ -87,8 +95,6 @@ def test_thresholds_beyond_the_cosine_are_the_extremes(vectors: ReferenceFile) -
 
 @pytest.mark.parametrize("sampler", [DPMSolverPP2M, Heun])
 def test_adaptive_guidance_serves_multistep_and_two_stage_samplers(sampler: type) -> None:
-    from tests.core.guidance.setting import conditional_mixture, start
-
     denoiser, grid_ = conditional_mixture()
     counted = Counted(denoiser)
     guidance = ClassifierFreeGuidance(counted, 2.0, NONE)
@@ -100,6 +106,68 @@ def test_adaptive_guidance_serves_multistep_and_two_stage_samplers(sampler: type
     saved = run(AdaptiveGuidance(guidance, 0.9999), start(6), component=component)
     assert counted.evaluations < 0.8 * spent
     assert float((saved - full).norm() / full.norm()) < 0.01
+
+
+@pytest.mark.parametrize("sampler", [ChurnedHeun, Heun])
+def test_a_sample_that_has_left_stays_out_whatever_the_times(sampler: type[Sampler]) -> None:
+    """Churn raises the time of every step: it is no new run."""
+    denoiser, grid_ = conditional_mixture()
+    record = Counted(denoiser)
+    guidance = ClassifierFreeGuidance(record, 2.0, NONE)
+    asked: list[int] = []
+
+    class Asked(AdaptiveGuidance):
+        def __call__(self, x, t, y=None, **condition):  # type: ignore[no-untyped-def]
+            before = record.evaluations
+            estimate = super().__call__(x, t, y, **condition)
+            asked.append(record.evaluations - before)
+            return estimate
+
+    sampler(20, grid_)(Asked(guidance, 0.9), start(6), None, SampleNoise(range(6)), component=torch.ones(6).long())
+    assert asked == sorted(asked, reverse=True)
+    assert (asked[0], asked[-1]) == (12, 6)
+
+
+def test_every_call_of_a_sampler_is_a_run_of_its_own() -> None:
+    """All leave in the first step. One step twice; then a run over late times and one over the early times below."""
+    denoiser, _ = conditional_mixture()
+    counted = Counted(denoiser)
+    guidance, component = ClassifierFreeGuidance(counted, 2.0, NONE), torch.ones(6).long()
+    adaptive, spent = AdaptiveGuidance(guidance, -0.9999), []
+    for _ in range(2):
+        counted.reset()
+        Euler(1)(adaptive, start(6), component=component)
+        spent.append(counted.evaluations)
+    assert spent == [12, 12]
+    late, early = Euler(10, UniformGrid(end=0.5)), Euler(10, UniformGrid(start=0.5))
+    middle = late(adaptive, start(6), component=component)
+    found = early(adaptive, middle, component=component)
+    fresh = early(AdaptiveGuidance(guidance, -0.9999), middle, component=component)
+    assert torch.equal(found, fresh)
+
+
+def test_an_estimated_observation_is_guided_as_well() -> None:
+    """x = a x0 + b y + s noise holds in all rows while some samples are guided and others have left."""
+    process = RDDM()
+    y_of = torch.tensor([[0.0, 0.0], [3.0, -1.0]], dtype=torch.float64)
+
+    class Estimating:
+        process = RDDM()
+
+        def __call__(self, x, t, y=None, *, label):  # type: ignore[no-untyped-def]
+            x0 = torch.where(label[:, None] > 1, 5.0, 0.1) * torch.ones_like(x) * torch.tensor([1.0, -1.0])
+            observed = y_of[label.clamp(max=1)]
+            return estimate_from_x0(self.process, x, as_time(t), x0 + 0.2 * label[:, None], observed)
+
+    guidance = ClassifierFreeGuidance(Estimating(), 4.0, {"label": torch.tensor(0)})
+    adaptive = AdaptiveGuidance(guidance, 0.5)
+    adaptive._active = torch.tensor([True, False])
+    estimate = adaptive(start(2), 0.5, None, label=torch.tensor([1, 1]))
+    assert estimate.y is not None
+    a, b, s, _ = process.coefficients(as_time(0.5))
+    torch.testing.assert_close(a * estimate.x0 + b * estimate.y + s * estimate.noise, estimate.x)
+    torch.testing.assert_close(estimate.y[0], 4 * y_of[1])
+    torch.testing.assert_close(estimate.y[1], y_of[1])
 
 
 @reference_files("inference", "adaptive_guidance*.npz", cases=lambda v: [n[10:] for n in v.names if "ols_coef_r" in n])
@@ -143,8 +211,6 @@ def test_a_bad_guess_is_replaced_by_a_call(vectors: ReferenceFile) -> None:
 
 
 def test_guidance_needs_its_condition() -> None:
-    from tests.core.guidance.setting import conditional_mixture, start
-
     denoiser, _ = conditional_mixture()
     with pytest.raises(ValueError, match="needs the condition component"):
         ClassifierFreeGuidance(denoiser, 2.0, NONE)(start(2), 0.5)

@@ -21,9 +21,13 @@ from ornstein.samplers.time_grids import UniformGrid, UserGrid
 from tests.core.inversion.exact import CLASSES, random
 
 
+def exact(process: Process) -> ClassMixtureDenoiser:
+    return ClassMixtureDenoiser(CLASSES, process)
+
+
 def guided(process: Process, scale: float) -> ClassifierFreeGuidance:
     """Classifier-free guidance of the exact mixture."""
-    return ClassifierFreeGuidance(ClassMixtureDenoiser(CLASSES, process), scale, {"label": torch.tensor(-1)})
+    return ClassifierFreeGuidance(exact(process), scale, {"label": torch.tensor(-1)})
 
 
 @reference_files("inference", "npnet_svd*.npz", needs=["z", "U", "out_flipped"])
@@ -78,11 +82,7 @@ def test_equal_guidance_returns_the_noise(name: str) -> None:
 def test_golden_noise_raises_the_probability_of_the_class() -> None:
     """And the opposite difference, as a control, lowers it."""
     process = PROCESSES["VP"]
-    strong, plain, label = (
-        guided(process, 4.0),
-        ClassMixtureDenoiser(CLASSES, process),
-        torch.zeros(200, dtype=torch.long),
-    )
+    strong, plain, label = guided(process, 4.0), exact(process), torch.zeros(200, dtype=torch.long)
     method, z = GoldenNoise(Euler(6, UniformGrid(start=0.8))), random(200, 2)
     golden = method.improve(strong, plain, z, label=label)
     opposite = method.improve(plain, strong, z, label=label)
@@ -101,7 +101,7 @@ def score(sample: Tensor, condition: dict[str, Tensor]) -> Tensor:
 
 def test_collect_resumes_and_training_lowers_the_loss(tmp_path: Path) -> None:
     process = PROCESSES["VP"]
-    strong, plain = guided(process, 3.0), ClassMixtureDenoiser(CLASSES, process)
+    strong, plain = guided(process, 3.0), exact(process)
     method = GoldenNoise(Euler(4, UniformGrid(start=0.8)))
     batches = [{"label": torch.tensor([0, 1] * 32)} for _ in range(2)]
     done: list[tuple[int, int]] = []
@@ -128,7 +128,7 @@ def test_collect_resumes_and_training_lowers_the_loss(tmp_path: Path) -> None:
 
 def test_bad_requests(tmp_path: Path) -> None:
     process, broken = PROCESSES["VP"], tmp_path / "pairs_00000.safetensors"
-    plain, method = ClassMixtureDenoiser(CLASSES, process), GoldenNoise(Euler(2))
+    plain, method = exact(process), GoldenNoise(Euler(2))
     broken.write_bytes(b"short")
     with pytest.raises(UserError, match="delete it"):
         read_pairs(broken, (2,))
@@ -138,7 +138,7 @@ def test_bad_requests(tmp_path: Path) -> None:
         )
     with pytest.raises(UserError, match="one number a sample"):
         method.pairs(plain, plain, random(2, 2), lambda x, condition: x, label=torch.zeros(2))
-    bridge = ClassMixtureDenoiser(CLASSES, PROCESSES["bridge"])
+    bridge = exact(PROCESSES["bridge"])
     with pytest.raises(UserError, match="has no noise"):
         method.improve(bridge, bridge, random(2, 2), random(2, 2))
     with pytest.raises(UserError, match="takes real noise of shape"):

@@ -7,13 +7,19 @@ from torch import Tensor
 from ornstein.analysis.class_mixture import ClassMixtureDenoiser
 from ornstein.analysis.examples import BRIDGES, PROCESSES
 from ornstein.errors import UserError
+from ornstein.estimate import Estimate
 from ornstein.inversion.noise_optimization import NoiseOptimization, norm_penalty
 from ornstein.noise import SampleNoise
+from ornstein.process.affine import Process, as_time
+from ornstein.process.edm import EDM
+from ornstein.process.ouve import OUVE
 from ornstein.samplers.ancestral import Ancestral
 from ornstein.samplers.base import Sampler
-from ornstein.samplers.ode_solvers import DPMSolverPP2M
-from ornstein.samplers.time_grids import UniformGrid
+from ornstein.samplers.ode_solvers import DPMSolverPP2M, Euler
+from ornstein.samplers.time_grids import KarrasGrid, TimeGrid, UniformGrid
 from tests.core.inversion.exact import CLASSES, random
+
+BRIDGE = PROCESSES["bridge"]
 
 
 def towards_class_zero(x: Tensor) -> Tensor:
@@ -35,6 +41,29 @@ def test_every_process_with_its_draws(name: str) -> None:
     torch.testing.assert_close(again, found.sample)
     torch.testing.assert_close(towards_class_zero(found.sample), found.scores.max(0).values)
     assert torch.equal(found.start, start) == (name in BRIDGES)
+
+
+@pytest.mark.parametrize(
+    ("process", "grid"),
+    [(EDM(), KarrasGrid(sigma_max=20.0)), (OUVE(), UniformGrid(start=0.5)), (BRIDGE, UniformGrid(start=0.6))],
+)
+def test_sampling_begins_at_the_first_time_of_the_grid(process: Process, grid: TimeGrid) -> None:
+    """The first call sees b y + s z of that time, not of T; a bridge that begins below T starts with noise."""
+    exact, states = ClassMixtureDenoiser(CLASSES, process), []
+
+    class Seen:
+        process = exact.process
+
+        def __call__(self, x: Tensor, t: Tensor | float, y: Tensor | None = None, **condition: Tensor) -> Estimate:
+            states.append((x.detach(), as_time(t)))
+            return exact(x, t, y, **condition)
+
+    start, y = random(4, 2), random(4, 2, seed=3)
+    found = NoiseOptimization(Euler(3, grid), iterations=2)(Seen(), towards_class_zero, start, y)
+    x, t = states[0]
+    assert float(t) == float(grid(process, 3)[0]) < process.T
+    torch.testing.assert_close(x, process.sample(torch.zeros_like(x), t, start, y))
+    assert not torch.equal(found.start, start)
 
 
 def test_samples_do_not_depend_on_their_batch() -> None:
