@@ -17,12 +17,12 @@ from ornstein.adapters.diffusers import (
     load_model,
 )
 from ornstein.errors import UserError
-from ornstein.estimate import Estimate
+from ornstein.guidance.classifier_free import ClassifierFreeGuidance
 from ornstein.inversion.ddim import DDIMInversion
 from ornstein.inversion.edit_friendly import EditFriendlyInversion
 from ornstein.inversion.golden_noise import GoldenNoise
 from ornstein.inversion.npnet import NPNet
-from ornstein.inversion.null_text import NullTextInversion, guided
+from ornstein.inversion.null_text import NullTextInversion
 from ornstein.noise import SampleNoise
 from ornstein.process.vp import VP
 from ornstein.samplers.ode_solvers import Euler
@@ -93,13 +93,7 @@ def test_inversions_and_golden_noise_run_on_it() -> None:
     assert fitted.last_loss[0] < fitted.first_loss[0]
     torch.testing.assert_close(method.decode(denoiser, fitted, **text), fitted.reconstruction)
 
-    class Guided:
-        process = denoiser.process
-
-        def __call__(self, x: Tensor, t: Tensor | float, y: Tensor | None = None, **condition: Tensor) -> Estimate:
-            return guided(denoiser(x, t, y, **condition), denoiser(x, t, y, **null), 3.0)
-
-    golden = GoldenNoise(Euler(3, GRID)).improve(Guided(), denoiser, x0, **text)
+    golden = GoldenNoise(Euler(3, GRID)).improve(ClassifierFreeGuidance(denoiser, 3.0, null), denoiser, x0, **text)
     assert golden.shape == x0.shape
     assert not torch.allclose(golden, x0)
     assert NPNet((4, 8, 8), condition=30)(golden, text["encoder_hidden_states"]).shape == x0.shape

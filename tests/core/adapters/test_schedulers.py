@@ -24,7 +24,7 @@ from ornstein.process.ddpm import DDPM
 from ornstein.process.rectified_flow import RectifiedFlow
 from ornstein.process.vp import VP
 from ornstein.samplers.dpm_multistep import DPMSolverPP
-from ornstein.samplers.flow import VelocityFlow
+from ornstein.samplers.flow_matching import VelocityFlow
 from ornstein.samplers.ode_solvers import Euler
 from tests.core.adapters.tiny import sd3
 from tests.core.inversion.exact import random
