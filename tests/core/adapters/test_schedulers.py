@@ -20,12 +20,15 @@ from ornstein.adapters.schedulers import (
     scheduler_process,
 )
 from ornstein.errors import UserError
+from ornstein.inversion.edit_friendly import EditFriendlyInversion
+from ornstein.noise import SampleNoise
 from ornstein.process.ddpm import DDPM
 from ornstein.process.rectified_flow import RectifiedFlow
 from ornstein.process.vp import VP
 from ornstein.samplers.dpm_multistep import DPMSolverPP
 from ornstein.samplers.flow_matching import VelocityFlow
 from ornstein.samplers.ode_solvers import Euler
+from ornstein.samplers.unipc import UniPC
 from tests.core.adapters.tiny import sd3
 from tests.core.inversion.exact import random
 
@@ -90,6 +93,21 @@ def test_steps_on_a_network_of_sd3_are_those_of_the_scheduler(options: dict[str,
     plain = diffusers_denoiser(model, RectifiedFlow(), "flow_prediction").requires_grad_(False)
     wrong = list(run.trajectory(plain, start, None, None, **text))
     assert not torch.allclose(wrong[-1], expected[-1], atol=1e-3), "the network must notice its time"
+
+
+def test_other_solvers_and_inversion_on_a_network_of_sd3() -> None:
+    config = FlowMatchEulerDiscreteScheduler(shift=3.0).config
+    denoiser = diffusers_denoiser(sd3().double(), scheduler_process(config), scheduler_prediction(config))
+    denoiser.requires_grad_(False)
+    text = {"encoder_hidden_states": random(1, 5, 6), "pooled_projections": random(1, 5, seed=1)}
+    start, grid = random(1, 4, 8, 8, seed=2), flow_grid(config)
+    exact = VelocityFlow(200, grid, method="heun")(denoiser, start, None, None, None, **text)
+    for sampler in (Euler, DPMSolverPP, UniPC):
+        few, many = (sampler(n, grid)(denoiser, start, None, None, None, **text) for n in (16, 128))
+        assert (many - exact).abs().amax() < 0.4 * (few - exact).abs().amax()
+    edit = EditFriendlyInversion(4, FlowMatchGrid(3.0, start=0.9))
+    code = edit(denoiser, exact, SampleNoise([0]), **text)
+    torch.testing.assert_close(edit.decode(denoiser, code, **text), exact, rtol=0, atol=1e-6)
 
 
 def test_flow_configurations_of_multistep_solvers() -> None:
