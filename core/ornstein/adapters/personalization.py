@@ -141,15 +141,16 @@ def add_attention_adapters(
     Their first weights are drawn from `generator`. `ornstein.guidance.adapters` saves, loads and merges them.
 
     Raises:
-        UserError: there is no such module.
+        UserError: there is no such module, or the model has adapters, which would be lost.
     """
-    model.requires_grad_(False)
+    if any(isinstance(m, LowRankAdapter) for m in model.modules()):
+        raise UserError(f"{type(model).__name__} has adapters; merge them first (merge_adapters)")
     found = [m for m in model.modules() if all(isinstance(getattr(m, n, None), nn.Module) for n in _PROJECTIONS)]
     if not found:
         raise UserError(f"{type(model).__name__} has no attention with to_q, to_k and to_v; use add_adapters")
+    model.requires_grad_(False)
     for attention in found:
-        if not any(isinstance(m, LowRankAdapter) for m in attention.modules()):
-            add_adapters(attention, rank, alpha, biases=False)
+        add_adapters(attention, rank, alpha, biases=False)
     for module in model.modules():
         if isinstance(module, LowRankAdapter):
             first = torch.empty(module.A.shape, device=generator.device)

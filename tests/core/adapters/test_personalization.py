@@ -253,6 +253,8 @@ def test_bad_requests() -> None:
             Personalization(**options)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="no attention"):
         add_attention_adapters(nn.Linear(2, 2), seeded())
+    with pytest.raises(UserError, match="merge them first"):
+        add_attention_adapters(add_attention_adapters(unet(), seeded()), seeded())
     with pytest.raises(UserError, match="no table"):
         learn_words(nn.Linear(2, 2), torch.tensor([0]))
     for like in (torch.tensor([10]), torch.tensor([-1]), torch.tensor([[1]])):
