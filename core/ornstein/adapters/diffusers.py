@@ -1,14 +1,16 @@
-"""Networks in the layout of diffusers (Stable Diffusion's UNet, DiT) as denoisers; users bring the weights.
+"""Networks in the layout of diffusers (Stable Diffusion's UNet, DiT, SD3) as denoisers; users bring the weights.
 
+    config = load_scheduler_config("stable-diffusion-v1-5")
     model = load_model("stable-diffusion-v1-5", "unet")
-    denoiser = diffusers_denoiser(model, process, "epsilon")
+    denoiser = diffusers_denoiser(model, scheduler_process(config), scheduler_prediction(config))
     estimate = denoiser(latent, t, encoder_hidden_states=encode_text(tokenizer, text_encoder, ["a photo of a cat"]))
 
-Conditions go by the names of the model's own arguments: encoder_hidden_states, class_labels, text_embeds, time_ids.
+Conditions go by the names of the model's own arguments: encoder_hidden_states, class_labels,
+pooled_projections, text_embeds, time_ids.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +22,6 @@ from ornstein.denoiser import Denoiser
 from ornstein.errors import UserError
 from ornstein.parameterization import X0, Noise, Parameterization, V, Velocity
 from ornstein.process.affine import Process
-from ornstein.process.betas import (
-    BetaSchedule,
-    CosineBetas,
-    LinearBetas,
-    ListedBetas,
-    ScaledLinearBetas,
-    ZeroTerminalSNR,
-)
-from ornstein.process.ddpm import DDPM
 
 ADDED = ("text_embeds", "time_ids", "image_embeds")
 """Conditions that SDXL's layout takes inside `added_cond_kwargs`."""
@@ -65,7 +58,7 @@ class DiffusersNetwork(nn.Module):
             given["added_cond_kwargs"] = added
         seen = x if y is None else torch.cat([x, y], 1)
         try:
-            output: Tensor = self.model(seen.to(dtype), t, **given, return_dict=False)[0]
+            output: Tensor = self.model(seen.to(dtype), timestep=t, **given, return_dict=False)[0]
         except TypeError as error:
             raise UserError(
                 f"{type(self.model).__name__} was called with the conditions {sorted(condition) or 'none'}: {error}; "
@@ -82,8 +75,10 @@ def diffusers_denoiser(model: nn.Module, process: Process, prediction: str = "ep
     """A Denoiser from a model of diffusers.
 
     Args:
-        model: UNet2DConditionModel, UNet2DModel, DiTTransformer2DModel or another of that call signature.
-        process: the process it was trained on; its `network_time` must give the model's time steps.
+        model: UNet2DConditionModel, UNet2DModel, DiTTransformer2DModel, SD3Transformer2DModel or another that takes a
+            latent (B, C, H, W) first and a `timestep`.
+        process: the process it was trained on; its `network_time` must give the model's time steps (`FlowMatching`,
+            not `RectifiedFlow`, for models like SD3).
         prediction: `prediction_type` of the scheduler's configuration.
 
     Raises:
@@ -92,28 +87,6 @@ def diffusers_denoiser(model: nn.Module, process: Process, prediction: str = "ep
     if prediction not in PREDICTIONS:
         raise UserError(f"the prediction type {prediction!r} is unknown; choose one of {', '.join(PREDICTIONS)}")
     return Denoiser(DiffusersNetwork(model), process, PREDICTIONS[prediction])
-
-
-def scheduler_process(config: Mapping[str, Any]) -> DDPM:
-    """The process of a scheduler's configuration (scheduler/scheduler_config.json): t = i + 1 for time step i.
-
-    Raises:
-        UserError: it has no betas, or a schedule that is not known.
-    """
-    steps, kind = int(config.get("num_train_timesteps", 1000)), config.get("beta_schedule")
-    listed = config.get("trained_betas")
-    schedules: dict[Any, Callable[[], BetaSchedule]] = {
-        "linear": lambda: LinearBetas(steps, float(config["beta_start"]), float(config["beta_end"])),
-        "scaled_linear": lambda: ScaledLinearBetas(steps, float(config["beta_start"]), float(config["beta_end"])),
-        "squaredcos_cap_v2": lambda: CosineBetas(steps),
-    }
-    if listed is None and kind not in schedules:
-        raise UserError(f"the beta schedule {kind!r} is unknown; make a process from its betas with ListedBetas")
-    try:
-        schedule = schedules[kind]() if listed is None else ListedBetas(tuple(float(beta) for beta in listed))
-    except (KeyError, ValueError, TypeError) as error:
-        raise UserError(f"the scheduler's configuration has no usable betas: {error}; check the file") from error
-    return DDPM(ZeroTerminalSNR(schedule) if config.get("rescale_betas_zero_snr") else schedule)
 
 
 def load_model(folder: str | Path, part: str = "unet") -> nn.Module:

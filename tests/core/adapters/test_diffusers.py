@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, DiTTransformer2DModel, UNet2DConditionModel
+from diffusers import AutoencoderKL, DiTTransformer2DModel
 from torch import Tensor, nn
 
 from ornstein.adapters.diffusers import (
@@ -15,7 +15,6 @@ from ornstein.adapters.diffusers import (
     diffusers_denoiser,
     encode_text,
     load_model,
-    scheduler_process,
 )
 from ornstein.errors import UserError
 from ornstein.guidance.classifier_free import ClassifierFreeGuidance
@@ -28,6 +27,7 @@ from ornstein.noise import SampleNoise
 from ornstein.process.vp import VP
 from ornstein.samplers.ode_solvers import Euler
 from ornstein.samplers.time_grids import UniformGrid
+from tests.core.adapters.tiny import unet
 from tests.core.inversion.exact import random
 
 
@@ -36,22 +36,6 @@ class StepVP(VP):
 
     def network_time(self, t: Tensor) -> Tensor:
         return t * 1000 - 1
-
-
-def unet() -> UNet2DConditionModel:
-    torch.manual_seed(0)
-    return UNet2DConditionModel(
-        sample_size=8,
-        in_channels=4,
-        out_channels=4,
-        layers_per_block=1,
-        block_out_channels=(8, 16),
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        cross_attention_dim=6,
-        attention_head_dim=4,
-        norm_num_groups=4,
-    ).eval()
 
 
 def texts(count: int, seed: int = 0) -> dict[str, Tensor]:
@@ -109,8 +93,7 @@ def test_inversions_and_golden_noise_run_on_it() -> None:
     assert fitted.last_loss[0] < fitted.first_loss[0]
     torch.testing.assert_close(method.decode(denoiser, fitted, **text), fitted.reconstruction)
 
-    strong = ClassifierFreeGuidance(denoiser, 3.0, null)
-    golden = GoldenNoise(Euler(3, GRID)).improve(strong, denoiser, x0, **text)
+    golden = GoldenNoise(Euler(3, GRID)).improve(ClassifierFreeGuidance(denoiser, 3.0, null), denoiser, x0, **text)
     assert golden.shape == x0.shape
     assert not torch.allclose(golden, x0)
     assert NPNet((4, 8, 8), condition=30)(golden, text["encoder_hidden_states"]).shape == x0.shape
@@ -180,30 +163,6 @@ def test_without_diffusers_it_names_the_extra(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setitem(sys.modules, "diffusers", None)
     with pytest.raises(UserError, match=r"ornstein\[diffusers\]"):
         load_model(tmp_path)
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"beta_schedule": "linear"},
-        {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012},
-        {"beta_schedule": "squaredcos_cap_v2"},
-        {"trained_betas": [0.01, 0.02, 0.5], "num_train_timesteps": 3},
-        {"beta_schedule": "scaled_linear", "rescale_betas_zero_snr": True},
-    ],
-    ids=str,
-)
-def test_the_process_is_that_of_the_scheduler(options: dict[str, object]) -> None:
-    scheduler = DDPMScheduler(**options)
-    process = scheduler_process(scheduler.config)
-    t = torch.arange(1, len(scheduler.alphas_cumprod) + 1, dtype=torch.float64)
-    a = process.coefficients(t).a
-    torch.testing.assert_close(a.square(), scheduler.alphas_cumprod.double(), rtol=1e-3, atol=1e-6)
-    torch.testing.assert_close(process.network_time(t), t - 1)
-    with pytest.raises(UserError, match="ListedBetas"):
-        scheduler_process({"beta_schedule": "sigmoid"})
-    with pytest.raises(UserError, match="no usable betas"):
-        scheduler_process({"beta_schedule": "linear"})
 
 
 def test_bad_requests() -> None:
