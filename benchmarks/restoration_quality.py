@@ -116,7 +116,7 @@ def measure(checkpoint: Path, options: argparse.Namespace, there: set[tuple[Any,
         about = about_system(System(checkpoint), own)
         regression = isinstance(own.model.denoiser.process, Prediction)
         groups.append(
-            ({"system": checkpoint.stem, "sampler": sampler, "asked": steps, "control": regression} | about, own)
+            (about | {"system": checkpoint.stem, "sampler": sampler, "asked": steps, "control": regression}, own)
         )
     with pool(options.workers) as executor:
         for about, one in groups:

@@ -82,6 +82,7 @@ def test_every_row_comes_as_soon_as_it_is_measured(tmp_path: Path) -> None:
             break  # cut off: three rows are there
     there = {quality.key(found) for found in rows}
     rest = list(quality.measure(weights, options, there))
+    assert {found["sampler"] for found in rows + rest} == {None, "stored", *quality.SAMPLERS}
     assert not there & {quality.key(found) for found in rest}
     assert len(rows) + len(rest) == 2 + 2 * len(quality.SAMPLERS)  # 10 steps are more than the levels
     assert {found["asked"] for found in rest} <= {None, 1, 3}
