@@ -23,7 +23,7 @@ class VariancePreserving(Process):
     def coefficients(self, t: Tensor) -> Coefficients:
         log_a = self.log_a(t)
         a = log_a.exp()
-        return Coefficients(a=a, b=torch.zeros_like(t), s=(-torch.expm1(2 * log_a)).sqrt(), phi=a)
+        return Coefficients(a=a, b=torch.zeros_like(t), s=torch.expm1(2 * log_a).abs().sqrt(), phi=a)
 
     def derivatives(self, t: Tensor) -> Coefficients:
         a, b, s, _ = self.coefficients(t)

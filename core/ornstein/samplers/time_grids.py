@@ -170,8 +170,10 @@ class UserGrid(TimeGrid):
 
     def __call__(self, process: Process, steps: int) -> Tensor:
         times = torch.tensor(self.times, dtype=torch.float64)
-        if len(times) != steps + 1 or bool((times.diff() >= 0).any()):
+        if len(times) != steps + 1:
             raise ValueError(f"{steps} steps need {steps + 1} decreasing times, got {len(times)}")
+        if not bool((times.diff() < 0).all()):
+            raise ValueError(f"the times {self.times} do not decrease; give each one below the one before")
         return times
 
 

@@ -31,6 +31,8 @@ class UniPC(FlowSolver):
     def __post_init__(self) -> None:
         if self.order not in (1, 2, 3):
             raise UserError(f"UniPC has the orders 1, 2 and 3, not {self.order}")
+        if self.variant not in ("bh1", "bh2"):
+            raise UserError(f"UniPC has the variants bh1 and bh2, not {self.variant!r}")
 
     def solve(self, run: Run, x: Tensor) -> Iterator[Tensor]:
         past: Past = []

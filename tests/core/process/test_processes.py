@@ -374,3 +374,9 @@ def test_a_missing_observation_is_named() -> None:
 def test_parameters_outside_their_range_are_refused(make: Callable[[], object]) -> None:
     with pytest.raises(ValueError, match="need"):
         make()
+
+
+def test_the_clean_end_of_cosine_vp_has_a_positive_zero_and_kappa_of_plus_infinity() -> None:
+    process, zero = CosineVP(), torch.zeros((), dtype=torch.float64)
+    assert not process.coefficients(zero).s.signbit()
+    assert process.kappa(zero) == torch.inf

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from ornstein.errors import UserError
 from ornstein.process.affine import Process
 from ornstein.process.bridge import SchroedingerBridge
 from ornstein.process.edm import EDM
@@ -17,6 +18,7 @@ from ornstein.samplers.time_grids import (
     UniformGrid,
     UserGrid,
 )
+from ornstein.samplers.unipc import UniPC
 
 
 @pytest.mark.parametrize("steps", [1, 2, 7, 50])
@@ -90,3 +92,13 @@ def test_discrete_spacings() -> None:
     torch.testing.assert_close(trailing, torch.tensor([10, 8, 6, 4, 2, 0]).double() / 10)
     with pytest.raises(ValueError, match="take at most 10"):
         DiscreteGrid(train_steps=10)(VP(), 11)
+
+
+def test_given_times_that_do_not_decrease_are_named_as_such() -> None:
+    with pytest.raises(ValueError, match="do not decrease"):
+        UserGrid((1.0, 0.5, 0.5))(VP(), 2)
+
+
+def test_an_unknown_variant_of_unipc_is_refused() -> None:
+    with pytest.raises(UserError, match="bh3"):
+        UniPC(variant="bh3")  # type: ignore[arg-type]
