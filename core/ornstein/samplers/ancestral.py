@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ornstein.denoiser import DenoiserLike
+from ornstein.errors import UserError
 from ornstein.noise import Noise
 from ornstein.samplers.base import Sampler, drawn
 from ornstein.samplers.weights import is_zero, step_weights, weighted
@@ -20,6 +21,10 @@ class Ancestral(Sampler):
     """
 
     eta: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.eta <= 1:
+            raise UserError(f"eta lies between 0 (deterministic) and 1 (the posterior), got {self.eta}")
 
     def trajectory(
         self,

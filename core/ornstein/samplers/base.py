@@ -85,8 +85,13 @@ class Sampler(ABC):
         times = self.grid(process, self.steps)
         if not bool(times.isfinite().all() & (times.diff() < 0).all()):
             raise SamplingError(
-                f"{self.grid} gives times that do not decrease on {process}: {[f'{t:.4g}' for t in times.tolist()]}; "
+                f"{self.grid} gives times that do not decrease on {process}: {_listed(times)}; "
                 "choose its ends inside the process or fewer steps"
+            )
+        if not (times[-1] >= 0 and times[0] <= process.T * (1 + 1e-9)):
+            raise SamplingError(
+                f"{self.grid} gives times outside [0, {process.T:g}] on {type(process).__name__}: {_listed(times)}; "
+                "choose its ends inside the process"
             )
         return times
 
@@ -102,8 +107,13 @@ class _Watched:
         self._seen: list[tuple[Tensor, str]] = []
         if x.numel() == 0:
             raise SamplingError(f"the start has shape {tuple(x.shape)}, which holds nothing; give at least one sample")
-        largest = x.abs().amax() if y is None else torch.maximum(x.abs().amax(), y.abs().amax().to(x.real))
-        self._limit = DIVERGED * largest.clamp(min=1.0)
+        # in float32 at least: DIVERGED is infinite in half precision
+        sizes = [
+            each.abs().amax().to(torch.promote_types(each.real.dtype, torch.float32))
+            for each in (x, y)
+            if each is not None
+        ]
+        self._limit = DIVERGED * torch.stack([size.to(sizes[0]) for size in sizes]).amax().clamp(min=1.0)
         self._check(self._limit.isfinite(), "the start or the observation is not finite; check the input")
 
     def __call__(self, x: Tensor, t: Tensor | float, y: Tensor | None = None, **condition: Tensor) -> Estimate:
@@ -133,6 +143,12 @@ class _Watched:
             self._seen.append((good, otherwise))
         elif not good:
             raise SamplingError(otherwise)
+
+
+def _listed(times: Tensor) -> str:
+    """The times, of many the first and the last."""
+    shown = [f"{t:.4g}" for t in times.tolist()]
+    return ", ".join(shown if len(shown) <= 12 else [*shown[:6], "...", *shown[-5:]])
 
 
 def _counted(steps: int) -> str:

@@ -54,6 +54,7 @@ class ChurnedHeun(FlowSolver):
         ]
         raised = nodes_at(run.process, run.process.time_at_kappa(torch.tensor(targets, dtype=torch.float64)))
         rises = [
-            is_churned and up.kappa < node.kappa for up, node, is_churned in zip(raised, nodes, churned, strict=True)
+            is_churned and up.regular and up.kappa < node.kappa
+            for up, node, is_churned in zip(raised, nodes, churned, strict=True)
         ]
         return [up if rise else node for up, node, rise in zip(raised, nodes, rises, strict=True)]

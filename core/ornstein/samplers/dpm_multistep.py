@@ -31,6 +31,10 @@ class DPMSolverPP(FlowSolver):
 
     def __post_init__(self) -> None:
         _require_order(self.order)
+        if self.second not in ("midpoint", "heun"):
+            raise UserError(f"the second-order term has the forms midpoint and heun, not {self.second!r}")
+        if self.eta < 0:
+            raise UserError(f"eta scales the noise and is not negative, got {self.eta}")
 
     def solve(self, run: Run, x: Tensor) -> Iterator[Tensor]:
         past: Past = []

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ornstein.denoiser import DenoiserLike
+from ornstein.errors import UserError
 from ornstein.noise import Noise
 from ornstein.process.affine import Process
 from ornstein.samplers.base import Sampler, require_finite_rates
@@ -24,6 +25,10 @@ class VelocityFlow(Sampler):
     """
 
     method: Literal["euler", "heun", "midpoint"] = "euler"
+
+    def __post_init__(self) -> None:
+        if self.method not in ("euler", "heun", "midpoint"):
+            raise UserError(f"VelocityFlow has the methods euler, heun and midpoint, not {self.method!r}")
 
     def trajectory(
         self,

@@ -1,14 +1,14 @@
 """Levenberg-Marquardt-Langevin: a damped rank-one preconditioner of the direction (arXiv 2505.24222)."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ornstein.errors import UserError
 from ornstein.process.affine import Process, expand
-from ornstein.samplers.ode_solvers import FlowSolver, Run
+from ornstein.samplers.ode_solvers import FlowSolver, Run, one_call_a_step
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,10 @@ class LML(FlowSolver):
             return expand((_inner(e, e) / _inner(q, q)).sqrt(), e) * q
 
         run.increment = preconditioned
-        yield from replace(self.base, steps=self.steps, grid=self.grid).solve(run, x)
+        yield from one_call_a_step(self.base, self, run.process).solve(run, x)
 
     def evaluations(self, process: Process) -> int | None:
-        return replace(self.base, steps=self.steps, grid=self.grid).evaluations(process)
+        return one_call_a_step(self.base, self, process).evaluations(process)
 
 
 def _inner(a: Tensor, b: Tensor) -> Tensor:

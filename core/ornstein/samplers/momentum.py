@@ -3,13 +3,13 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from ornstein.errors import UserError
 from ornstein.process.affine import Process
-from ornstein.samplers.ode_solvers import FlowSolver, Run
+from ornstein.samplers.ode_solvers import FlowSolver, Run, one_call_a_step
 from ornstein.samplers.pndm import PLMS
 from ornstein.samplers.weights import weighted
 
@@ -56,10 +56,10 @@ class HeavyBall(FlowSolver):
             return (1 - self.beta) * velocity + self.beta * p if self.nesterov else velocity
 
         run.direction = with_momentum
-        yield from replace(self.base, steps=self.steps, grid=self.grid).solve(run, x)
+        yield from one_call_a_step(self.base, self, run.process).solve(run, x)
 
     def evaluations(self, process: Process) -> int | None:
-        return replace(self.base, steps=self.steps, grid=self.grid).evaluations(process)
+        return one_call_a_step(self.base, self, process).evaluations(process)
 
 
 @dataclass(frozen=True)

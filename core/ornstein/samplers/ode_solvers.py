@@ -11,7 +11,7 @@ several predictions it makes of both. That keeps the order 2, but no more.
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ornstein.denoiser import DenoiserLike
+from ornstein.errors import UserError
 from ornstein.estimate import Estimate
 from ornstein.noise import Noise
 from ornstein.process.affine import Process
@@ -234,3 +235,17 @@ def two_calls_where_regular(process: Process, times: Tensor) -> int:
     """Calls of a method that asks twice in a step on which lambda exists, and once in another."""
     nodes = nodes_at(process, times)
     return sum(2 if now.regular and ahead.regular else 1 for now, ahead in pairwise(nodes))
+
+
+def one_call_a_step(base: FlowSolver, like: Sampler, process: Process) -> FlowSolver:
+    """`base` with the steps and the grid of `like`.
+
+    Raises:
+        UserError: it is no solver of the flow, or calls more often than once a step.
+    """
+    if not isinstance(base, FlowSolver):
+        raise UserError(f"{type(like).__name__} changes a solver of the flow, such as DPMSolverPP, not {base!r}")
+    solver = replace(base, steps=like.steps, grid=like.grid)
+    if solver.evaluations(process) != like.steps:
+        raise UserError(f"{type(like).__name__} needs a base of one call a step, which {type(base).__name__} is not")
+    return solver

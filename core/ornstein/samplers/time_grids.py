@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ornstein.errors import UserError
 from ornstein.process.affine import Process
 
 
@@ -97,6 +98,10 @@ class DiscreteGrid(TimeGrid):
     to_zero: bool = True
     train_steps: int | None = None
     """N; None takes T."""
+
+    def __post_init__(self) -> None:
+        if self.spacing not in ("leading", "trailing", "linspace"):
+            raise UserError(f"DiscreteGrid has the spacings leading, trailing and linspace, not {self.spacing!r}")
 
     def __call__(self, process: Process, steps: int) -> Tensor:
         count = round(process.T) if self.train_steps is None else self.train_steps

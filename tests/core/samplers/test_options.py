@@ -1,0 +1,81 @@
+"""Options that a sampler cannot take are refused by name, before or at the start of a run."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from ornstein.analysis.examples import MIXTURE
+from ornstein.analysis.mixture import MixtureDenoiser
+from ornstein.errors import UserError
+from ornstein.process.ddpm import DDPM
+from ornstein.process.interpolant import QuadraticGamma, StochasticInterpolant
+from ornstein.process.vp import VP, CosineVP
+from ornstein.samplers.ancestral import Ancestral
+from ornstein.samplers.base import Sampler
+from ornstein.samplers.churn import ChurnedHeun
+from ornstein.samplers.dpm_multistep import DPMSolverPP
+from ornstein.samplers.flow_matching import VelocityFlow
+from ornstein.samplers.lml import LML
+from ornstein.samplers.momentum import HeavyBall
+from ornstein.samplers.ode_solvers import Euler, Heun
+from ornstein.samplers.time_grids import DiscreteGrid, UniformGrid, UserGrid
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Ancestral(eta=2.0), "between 0"),
+        (lambda: Ancestral(eta=-1.0), "between 0"),
+        (lambda: DPMSolverPP(eta=-1.0), "not negative"),
+        (lambda: DPMSolverPP(second="foo"), "midpoint and heun, not 'foo'"),
+        (lambda: VelocityFlow(method="rk4"), "not 'rk4'"),
+        (lambda: DiscreteGrid("foo"), "not 'foo'"),
+    ],
+)
+def test_refused_when_made(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("sampler", "message"),
+    [
+        (HeavyBall(4, base=Heun()), "HeavyBall needs a base of one call a step, which Heun is not"),
+        (LML(4, base=Heun()), "LML needs a base of one call a step"),
+        (LML(4, base=Ancestral()), "not Ancestral"),  # type: ignore[arg-type]
+        (Euler(2, UserGrid((1.5, 0.5, 0.1))), r"outside \[0, 1\] on VP: 1.5, 0.5, 0.1"),
+        (Euler(2, UserGrid((1.0, 0.5, -0.1))), "outside"),
+    ],
+)
+def test_refused_at_the_start(sampler: Sampler, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        sampler(MixtureDenoiser(MIXTURE, VP()), torch.randn(2, 2, dtype=torch.float64))
+
+
+def test_half_precision_is_not_taken_for_a_bad_start() -> None:
+    """The limit of divergence is beyond what half precision holds."""
+    x = torch.randn(4, 2, generator=torch.Generator().manual_seed(0))
+    for dtype in (torch.float16, torch.bfloat16):
+        sample = Euler(4, UniformGrid(end=0.05))(MixtureDenoiser(MIXTURE, VP()), x.to(dtype))
+        assert sample.dtype == dtype
+        assert sample.isfinite().all()
+
+
+def test_many_times_are_not_all_told() -> None:
+    times = tuple(float(t) for t in range(2020, 1999, -1))
+    with pytest.raises(UserError, match=r"outside \[0, 1000\] on DDPM: 2020, .*, \.\.\., .*, 2000;"):
+        Euler(20, UserGrid(times))(MixtureDenoiser(MIXTURE, DDPM()), torch.randn(2, 2, dtype=torch.float64))
+
+
+def test_churn_is_not_raised_to_where_lambda_does_not_exist() -> None:
+    process = StochasticInterpolant(gamma=QuadraticGamma())
+    x, y = (torch.randn(2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(i)) for i in (0, 1))
+    assert ChurnedHeun(5)(MixtureDenoiser(MIXTURE, process), x, y, torch.zeros_like).isfinite().all()
+
+
+@pytest.mark.parametrize("steps", [7, 10, 20])
+def test_the_flow_in_t_reaches_the_clean_end_of_the_cosine_schedule(steps: int) -> None:
+    x = torch.randn(4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    sampler = VelocityFlow(steps, UniformGrid(start=0.99, end=0.0), method="heun")
+    assert sampler(MixtureDenoiser(MIXTURE, CosineVP()), x).isfinite().all()
