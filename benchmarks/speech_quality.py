@@ -260,6 +260,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "speech_quality", help="what is half done")
     parser.add_argument("--result", type=Path, default=RESULT)
     parser.add_argument("--merge", type=Path, nargs="+", default=[], help="take in the rows of other results, and stop")
+    parser.add_argument("--without_speed", action="store_true", help="of --merge: the machine had other work meanwhile")
     parser.add_argument("--again", action="store_true", help="measure rows again that are there")
     parser.add_argument("--table", action="store_true", help="only make the tables again from the last results")
     options = parser.parse_args()
@@ -271,7 +272,8 @@ def main() -> None:
     results = load(options.result, about | {"seed": 0})
     if options.table or options.merge:
         for path in options.merge:
-            results = merged(results, load(path, about | {"seed": 0})["rows"])
+            rows = load(path, about | {"seed": 0})["rows"]
+            results = merged(results, [row | {"rtf": None} if options.without_speed else row for row in rows])
     else:
         if not options.data.is_dir():
             raise UserError(
