@@ -29,7 +29,8 @@ class RestorationData(LightningDataModule):
         resize: make pictures squares of this side (RDDM as published: 256); null for their own size.
         epoch_length: crops per training epoch; null for one of every picture.
         held_out: share of the training pictures that is kept for validation where a set has no such split.
-        valid_files, test_files: how many pictures are restored; whole ones, one at a time; null for all.
+        valid_files: how many pictures are restored; whole ones, one at a time; null for all.
+        test_files: the same for test.
         in_memory: keep the training pictures in memory, in 8 bits.
         num_workers: loading processes.
         seed: of crops, degradations, order and what is held out.
