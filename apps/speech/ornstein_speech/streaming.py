@@ -5,11 +5,8 @@ Blocks are tensors (C, n) of C channels, one after another in time; how they are
 
 import itertools
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import torch
@@ -222,29 +219,14 @@ class NoiseField:
 
     def _cut(self, channel: int, first: int, frames: int, width: int, dtype: torch.dtype) -> np.ndarray:
         precision = np.float64 if dtype == torch.float64 else np.float32
-        begin, end = first // NOISE_BLOCK, -(-(first + frames) // NOISE_BLOCK)
-        field = np.empty((end - begin, NOISE_BLOCK, width), dtype=precision)
-
-        def fill(block: int) -> None:
-            philox = np.random.Philox(key=self.seed % 2**64, counter=[0, block, self.draw, channel])
-            np.random.Generator(philox).standard_normal(dtype=precision, out=field[block - begin])
-
-        threads = min(end - begin, torch.get_num_threads())
-        if threads > 1:  # a draw takes longer than a network call on a fast GPU, which would wait for it
-            list(_threads(threads).map(fill, range(begin, end)))
-        else:
-            for block in range(begin, end):
-                fill(block)
+        blocks = [
+            np.random.Generator(
+                np.random.Philox(key=self.seed % 2**64, counter=[0, block, self.draw, channel])
+            ).standard_normal((NOISE_BLOCK, width), dtype=precision)
+            for block in range(first // NOISE_BLOCK, -(-(first + frames) // NOISE_BLOCK))
+        ]
         skip = first % NOISE_BLOCK
-        return field.reshape(-1, width)[skip : skip + frames]
-
-
-@cache
-def _threads(count: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(count, "noise")
-
-
-os.register_at_fork(after_in_child=_threads.cache_clear)  # threads do not live on in a forked process
+        return np.concatenate(blocks)[skip : skip + frames]
 
 
 class _Window:
