@@ -7,36 +7,21 @@
 The functions are imported on first use, so that help pages and `import ornstein_restoration` stay light.
 """
 
-import importlib
-import sys
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ornstein.lazy import lazy_package
 
 if TYPE_CHECKING:
+    from ornstein_restoration.evaluate import evaluate as evaluate
+    from ornstein_restoration.prepare import prepare as prepare
     from ornstein_restoration.restore import restore as restore
     from ornstein_restoration.restore import upscale as upscale
     from ornstein_restoration.restorer import Restorer as Restorer
 
-__all__ = ["Restorer", "restore", "upscale"]
+__all__ = ["Restorer", "evaluate", "prepare", "restore", "upscale"]
 
-
-class _Package(ModuleType):
-    """Keeps `ornstein_restoration.restore` the function: importing the module of that name would put it there."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in __all__ and isinstance(value, ModuleType):
-            value = getattr(value, name)
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
-
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.restore"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+lazy_package(
+    __name__,
+    {name: f"{__name__}.{name}" for name in ("evaluate", "prepare", "restore")}
+    | {"upscale": f"{__name__}.restore", "Restorer": f"{__name__}.restorer"},
+)
