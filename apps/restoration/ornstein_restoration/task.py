@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
 from ornstein.checkpoint import load
@@ -49,6 +48,7 @@ class RestorationTask(Task):
     """
 
     app: ClassVar[str] = "restoration"
+    predicted: ClassVar[str] = "restored pictures"
 
     def __init__(
         self,
@@ -113,23 +113,16 @@ class RestorationTask(Task):
         Raises:
             UserError: a file exists already, or cannot be written.
         """
-        if self._trial or is_repeat(
+        if self.is_trial or is_repeat(
             batch
         ):  # a trial leaves no files; the file of a repeat is another rank's, or written
             return self.restore_batch(batch, batch_idx)
-        targets = [self._predictions / f"{name}.png" for name in batch["name"]]
-        for target in targets:  # before the work
-            if target.exists():
-                raise UserError(f"{target} exists; choose another folder with --trainer.default_root_dir or remove it")
+        targets = [self.predictions / f"{name}.png" for name in batch["name"]]
+        self.require_new(targets)
         restored = self.restore_batch(batch, batch_idx)
         for target, picture in zip(targets, restored, strict=True):
             images.write(target, picture)
         return restored
-
-    @rank_zero_only
-    def on_predict_end(self) -> None:
-        if not self._trial:
-            print(f"restored pictures are in {self._predictions}")
 
     def restore_batch(self, batch: Batch, batch_idx: int) -> list[Tensor]:
         """Restore whole pictures; every item's noise is its own, whatever the batch."""
@@ -174,14 +167,6 @@ class RestorationTask(Task):
                 f"{path} holds another network than the predictor of this model; give the file that fits it"
             )
         predictor.load_state_dict(trained)
-
-    @property
-    def _trial(self) -> bool:
-        return bool(self.trainer.fast_dev_run)  # type: ignore[attr-defined]  # Lightning sets it from outside the class
-
-    @property
-    def _predictions(self) -> Path:
-        return Path(self.trainer.default_root_dir) / "predictions"
 
 
 def _psnr(clean: Tensor, picture: Tensor) -> float:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
 from ornstein.denoiser import Denoiser
@@ -40,6 +39,7 @@ class SpeechTask(Task):
     """
 
     app: ClassVar[str] = "speech"
+    predicted: ClassVar[str] = "enhanced files"
 
     def __init__(
         self,
@@ -103,37 +103,22 @@ class SpeechTask(Task):
         Raises:
             UserError: a file exists already, or cannot be written.
         """
-        if self._trial or is_repeat(
+        if self.is_trial or is_repeat(
             batch
         ):  # a trial leaves no files; the file of a repeat is another rank's, or written
             return self.enhance_batch(batch, batch_idx)
         targets = [self._prediction(name) for name in batch["name"]]
-        for target in targets:  # before the work
-            if target.exists():
-                raise UserError(f"{target} exists; choose another folder with --trainer.default_root_dir or remove it")
+        self.require_new(targets)
         estimates = self.enhance_batch(batch, batch_idx)
         for target, estimate in zip(targets, estimates.float().cpu(), strict=True):
             audio.write(target, estimate, self.representation.sample_rate, subtype="FLOAT")
         return estimates
 
-    @rank_zero_only
-    def on_predict_end(self) -> None:
-        if not self._trial:
-            print(f"enhanced files are in {self._predictions}")
-
-    @property
-    def _trial(self) -> bool:
-        return bool(self.trainer.fast_dev_run)  # type: ignore[attr-defined]  # Lightning sets it from outside the class
-
-    @property
-    def _predictions(self) -> Path:
-        return Path(self.trainer.default_root_dir) / "predictions"
-
     def _prediction(self, name: str) -> Path:
         """The file of an item, whose name may hold folders and may end like a sound file (or in 2.5dB)."""
         suffix = Path(name).suffix
         stem = name.removesuffix(suffix) if suffix.lower() in audio.SUFFIXES else name
-        return self._predictions / f"{stem}.wav"
+        return self.predictions / f"{stem}.wav"
 
     def enhance_batch(self, batch: Batch, batch_idx: int) -> Tensor:
         """Enhance whole waveforms (B, 1, L) of one length; every item's noise is its own, whatever the batch."""

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
@@ -51,6 +52,8 @@ class Task(LightningModule):
 
     app: ClassVar[str] = "core"
     """The app that can read the exported checkpoint."""
+    predicted: ClassVar[str] = ""
+    """What predict writes into `predictions`, in words; empty where it writes nothing."""
     representation: Any = None
     """What turns a signal into the tensor that the process runs on; set by apps."""
 
@@ -195,6 +198,29 @@ class Task(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         begin_next_epoch(self.trainer, checkpoint)
+
+    @rank_zero_only
+    def on_predict_end(self) -> None:
+        if self.predicted and not self.is_trial:
+            print(f"{self.predicted} are in {self.predictions}")
+
+    # -- what `predict` writes, in an app that writes files --------------------------------------------------------
+
+    @property
+    def is_trial(self) -> bool:
+        """Whether this is a trial run, which leaves no files."""
+        return bool(self.trainer.fast_dev_run)  # type: ignore[attr-defined]  # Lightning sets it from outside the class
+
+    @property
+    def predictions(self) -> Path:
+        """The folder of what predict writes."""
+        return Path(self.trainer.default_root_dir) / "predictions"
+
+    def require_new(self, targets: Iterable[Path]) -> None:
+        """Raise UserError if a file that predict would write is there already: before the work."""
+        for target in targets:
+            if target.exists():
+                raise UserError(f"{target} exists; choose another folder with --trainer.default_root_dir or remove it")
 
     # -- parts -----------------------------------------------------------------------------------------------------
 
