@@ -1,5 +1,6 @@
 """What each published benchmark measures; docs/restoration-metrics.md compares them."""
 
+from functools import cache
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from ornstein_restoration import metrics
@@ -8,6 +9,7 @@ from ornstein_restoration.resizing import imresize_rounded
 from ornstein_restoration.shadow_metrics import istd
 
 if TYPE_CHECKING:
+    from ornstein_restoration.lite0 import Lite0
     from ornstein_restoration.perceptual import Lpips
 
 Protocol: TypeAlias = Literal[
@@ -105,10 +107,20 @@ _METRICS = {
 
 
 def _perceptual(truth: Picture, restored: Picture) -> dict[str, float]:
-    from ornstein_restoration import perceptual
+    from ornstein_restoration import lite0, perceptual
 
     chosen = (perceptual.ms_ssim_rgb, perceptual.gmsd, perceptual.haarpsi, perceptual.vif_pixel)
-    return {metric.__name__: metric(truth, restored) for metric in chosen}
+    found = {metric.__name__: metric(truth, restored) for metric in chosen}
+    if lite0.available():
+        found["lite0"] = _lite0().score(truth, restored)
+    return found
+
+
+@cache
+def _lite0() -> "Lite0":
+    from ornstein_restoration.lite0 import Lite0
+
+    return Lite0()
 
 
 def _at(picture: Picture, size: tuple[int, ...]) -> Picture:
