@@ -31,7 +31,7 @@ from ornstein.samplers.evodiff import EVODiff
 from ornstein.samplers.flow_matching import VelocityFlow
 from ornstein.samplers.lml import DDIM, LML
 from ornstein.samplers.momentum import GHVB, GHVB_WEIGHTS, HeavyBall
-from ornstein.samplers.ode_solvers import DPMSolverPP2M, Euler, FlowSolver, Heun
+from ornstein.samplers.ode_solvers import Euler, FlowSolver, Heun
 from ornstein.samplers.pndm import ADAMS, PLMS
 from ornstein.samplers.time_grids import KarrasGrid, UserGrid
 from ornstein.samplers.unipc import UniPC
@@ -45,7 +45,7 @@ SOLVERS: dict[str, tuple[Sampler, float, int]] = {
     "Heun": (Heun(), 2, 2),
     "DPM-Solver 2M": (DPMSolver(), 2, 1),
     "DPM-Solver-2": (DPMSolver2(), 2, 2),
-    "DPM-Solver++ 2M": (DPMSolverPP2M(), 2, 1),
+    "DPM-Solver++ 2M": (DPMSolverPP(), 2, 1),
     "DPM-Solver++ 3M": (DPMSolverPP(order=3), 2, 1),
     "DPM-Solver++ 2S": (DPMSolverPP2S(), 2, 2),
     "DPM-Solver++ 3S": (DPMSolverPP3S(), 3, 3),

@@ -16,8 +16,9 @@ from ornstein.process.ouve import OUVE
 from ornstein.samplers.ancestral import Ancestral
 from ornstein.samplers.base import Sampler
 from ornstein.samplers.compat_bridge import PublishedBridge
+from ornstein.samplers.dpm_multistep import DPMSolverPP
 from ornstein.samplers.ode import ProbabilityFlowODE
-from ornstein.samplers.ode_solvers import DPMSolverPP2M, Euler, Heun
+from ornstein.samplers.ode_solvers import Euler, Heun
 from ornstein.samplers.predictor_corrector import AnnealedLangevin, Langevin, PredictorCorrector
 from ornstein.samplers.time_grids import KarrasGrid, LogSNRGrid, PowerGrid, TimeGrid, UniformGrid, UserGrid
 
@@ -56,7 +57,7 @@ STOCHASTIC_AND_FLOW: dict[str, Sampler] = {
     "half": Ancestral(eta=0.5),
     "euler": Euler(random_start=True),
     "heun": Heun(random_start=True),
-    "2m": DPMSolverPP2M(random_start=True),
+    "2m": DPMSolverPP(random_start=True),
 }
 
 
@@ -132,7 +133,7 @@ def flow_error(name: str, sampler: Sampler, first: float, last: float) -> float:
 
 @pytest.mark.parametrize("name", PROCESSES)
 @pytest.mark.parametrize(
-    ("sampler", "order"), [(Euler(), 1), (Ancestral(eta=0.0), 1), (Heun(), 2), (DPMSolverPP2M(), 2)], ids=repr
+    ("sampler", "order"), [(Euler(), 1), (Ancestral(eta=0.0), 1), (Heun(), 2), (DPMSolverPP(), 2)], ids=repr
 )
 def test_order(name: str, sampler: Sampler, order: int) -> None:
     process = PROCESSES[name]
@@ -223,7 +224,7 @@ class Counting(MixtureDenoiser):
         Ancestral(steps=5),
         Euler(steps=5),
         Heun(steps=5),
-        DPMSolverPP2M(steps=5),
+        DPMSolverPP(steps=5),
         PredictorCorrector(steps=5),
         PublishedBridge(steps=5),
     ],
@@ -305,6 +306,6 @@ def test_singular_rates_at_the_start_are_named(name: str, sampler: Sampler) -> N
 def test_a_grid_beyond_the_process_is_clipped_or_named() -> None:
     process = OUVE()
     x, y = start(process, 2)
-    assert DPMSolverPP2M(steps=6, grid=KarrasGrid())(MixtureDenoiser(MIXTURE, process), x, y).isfinite().all()
+    assert DPMSolverPP(steps=6, grid=KarrasGrid())(MixtureDenoiser(MIXTURE, process), x, y).isfinite().all()
     with pytest.raises(ValueError, match="do not decrease"):
         Euler(steps=6, grid=UniformGrid(start=0.1, end=0.5))(MixtureDenoiser(MIXTURE, process), x, y)
