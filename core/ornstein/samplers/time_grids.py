@@ -1,7 +1,7 @@
 """Time grids: the decreasing times t_0 > ... > t_N that a sampler visits, as float64 on the host.
 
-A grid ends at 0, or above it at `end`. On a table no network was trained between 0 and the first level: an end there, as
-t_eps = 0.03 is on 1000 levels, means the first level, and so does None.
+A grid ends at 0, or above it at `end`. On a table no network was trained between 0 and the first level: an end there,
+as t_eps = 0.03 is on 1000 levels, means the first level, and so does None.
 """
 
 from abc import ABC, abstractmethod
@@ -28,8 +28,8 @@ def _end(process: Process, end: float | None) -> float:
 
 
 def _curve(process: Process, steps: int, end: float | None) -> tuple[Tensor, float, Tensor]:
-    """`steps` equal steps from 1 to 0, where they end, and what follows: nothing, or on a table 0, which is then reached
-    from its first level instead of from between the two."""
+    """`steps` equal steps from 1 to 0, where they end, and what follows: nothing, or on a table 0, which is then
+    reached from its first level instead of from between the two."""
     last = _end(process, end)
     to_zero = last == 0 < process.first_level and _at_least_one(steps) > 1
     ramp = torch.linspace(1, 0, _at_least_one(steps) + (0 if to_zero else 1), dtype=torch.float64)
@@ -99,6 +99,8 @@ class ShiftedGrid(TimeGrid):
     def __call__(self, process: Process, steps: int) -> Tensor:
         start = process.T if self.start is None else self.start
         ramp, end, rest = _curve(process, steps, self.end)
+        if end == process.first_level:  # the shift of this is the first level
+            end = process.T * end / (self.shift * process.T + (1 - self.shift) * end)
         t = (end + (start - end) * ramp) / process.T
         return torch.cat([process.T * self.shift * t / (1 + (self.shift - 1) * t), rest])
 

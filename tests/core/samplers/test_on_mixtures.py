@@ -303,6 +303,32 @@ def test_singular_rates_at_the_start_are_named(name: str, sampler: Sampler) -> N
         sampler(MixtureDenoiser(MIXTURE, PROCESSES[name]), x, y, noise(2))
 
 
+@pytest.mark.parametrize("name", ["DDPM", "RDDM", "Resfusion", "Resfusion, a < 0", "ResShift"])
+@pytest.mark.parametrize("sampler", [PredictorCorrector(15), ProbabilityFlowODE()], ids=lambda s: type(s).__name__)
+def test_defaults_run_on_tables(name: str, sampler: Sampler) -> None:
+    """t_eps = 0.03 is the first level there; they end in the law of the data."""
+    process = PROCESSES[name]
+    x, y = start(process, 600)
+    result = sampler(MixtureDenoiser(MIXTURE, process), x, y, noise(600))
+    tolerance = 0.07 if isinstance(sampler, ProbabilityFlowODE) else 0.15
+    assert (result.mean(0) - MIXTURE.mean()).abs().max() < tolerance
+    assert (result.T.cov() - MIXTURE.covariance()).abs().max() < tolerance
+
+
+@pytest.mark.parametrize("name", ["DDPM", "RDDM", "Resfusion", "ResShift", "VP", "rectified flow"])
+def test_an_end_without_score_is_named(name: str) -> None:
+    """Instead of NaN or divergence."""
+    x, y = start(PROCESSES[name], 2)
+    with pytest.raises(ValueError, match="has no finite score at the last time 0 of the grid; end above"):
+        ProbabilityFlowODE(grid=UniformGrid())(MixtureDenoiser(MIXTURE, PROCESSES[name]), x, y)
+
+
+def test_more_steps_than_levels_are_named() -> None:
+    x, y = start(PROCESSES["ResShift"], 2)
+    with pytest.raises(ValueError, match="15 levels of noise here, fewer than 30 steps; take at most 15"):
+        PredictorCorrector()(MixtureDenoiser(MIXTURE, PROCESSES["ResShift"]), x, y, noise(2))
+
+
 def test_a_grid_beyond_the_process_is_clipped_or_named() -> None:
     process = OUVE()
     x, y = start(process, 2)
