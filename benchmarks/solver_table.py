@@ -332,6 +332,13 @@ def tables(result: dict[str, Any]) -> str:
     return f"{page}\nStability intervals, to -x:\n\n| method | interval |\n| --- | --- |\n{intervals}"
 
 
+def with_tables(page: str, result: dict[str, Any]) -> str:
+    """The page with the tables of `result` in the place of those it has."""
+    head, _, rest = page.partition("<!-- measured -->\n")
+    _, _, tail = rest.partition("<!-- end -->")
+    return f"{head}<!-- measured -->\n\n{tables(result)}\n<!-- end -->{tail}"
+
+
 def _order(value: float | str) -> str:
     return "no" if isinstance(value, str) else f"{value:.2f}"
 
@@ -371,10 +378,9 @@ def main() -> None:
         print(f"{name:20}", {p: _order(v) for p, v in result["solvers"][name]["order_from_T"].items()}, flush=True)
     with atomic_path(options.output, overwrite=True) as path:
         path.write_text(json.dumps(result, indent=1) + "\n")
-    head, _, rest = options.page.read_text().partition("<!-- measured -->\n")
-    _, _, tail = rest.partition("<!-- end -->")
+    page = with_tables(options.page.read_text(), json.loads(options.output.read_text()))
     with atomic_path(options.page, overwrite=True) as path:
-        path.write_text(f"{head}<!-- measured -->\n\n{tables(result)}\n<!-- end -->{tail}")
+        path.write_text(page)
 
 
 if __name__ == "__main__":
