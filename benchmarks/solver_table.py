@@ -325,8 +325,8 @@ def tables(result: dict[str, Any]) -> str:
         page += (
             f"\nStochastic samplers: sliced Wasserstein distance to the data of {result['draws']} draws at t = 0 with "
             f"{calls} calls, from exact draws at kappa 0.05. The row of exact draws is what a perfect sampler has, "
-            "other draws in every table; the two rows without noise are for comparison. The network of the consistency model "
-            "is the exact end of the flow, a stronger one than the others have:\n\n"
+            "other draws in every table; the two rows without noise are for comparison. The network of the consistency "
+            "model is the exact end of the flow, a stronger one than the others have:\n\n"
             f"{table(lambda row, p: _distance(row[p][i]), 'law')}"  # noqa: B023
         )
     intervals = "".join(f"| {name} | {value:.2f} |\n" for name, value in result["stability"].items())
