@@ -86,7 +86,7 @@ class Sampler(ABC):
         if not bool(times.isfinite().all() & (times.diff() < 0).all()):
             if process.first_level > 0 and self.steps > process.T:
                 raise SamplingError(
-                    f"{type(process).__name__} has {process.T:g} levels of noise here, but there are {self.steps} steps; "
+                    f"{type(process).__name__} has {process.T:g} levels of noise here, but got {self.steps} steps; "
                     f"take fewer steps, at most {process.T:g}"
                 )
             raise SamplingError(

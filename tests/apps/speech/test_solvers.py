@@ -79,6 +79,7 @@ def test_names(process: Process, stored: Sampler) -> None:
     assert sde == Ancestral(steps=stored.steps, grid=stored.grid, eta=1.0)
     assert choose(stored, process, "ode", 2, None) == Ancestral(steps=2, grid=stored.grid, eta=0.0)
     assert choose(stored, process, "2m", None, None) == DPMSolverPP(stored.steps, UniformGrid(end=0.03, to_zero=True))
+    assert choose(DPMSolverPP(7, order=3), process, "2m", None, None).order == 2  # type: ignore[attr-defined]
     assert choose(stored, process, "heun", 3, None).evaluations(process) == 5 - (1 if not noise else 0)
     if noise:
         assert choose(stored, process, "pc", None, None) is stored

@@ -325,9 +325,7 @@ def test_an_end_without_score_is_named(name: str) -> None:
 
 def test_more_steps_than_levels_are_named() -> None:
     x, y = start(PROCESSES["ResShift"], 2)
-    with pytest.raises(
-        ValueError, match="15 levels of noise here, but there are 30 steps; take fewer steps, at most 15"
-    ):
+    with pytest.raises(ValueError, match="15 levels of noise here, but got 30 steps; take fewer steps, at most 15"):
         PredictorCorrector()(MixtureDenoiser(MIXTURE, PROCESSES["ResShift"]), x, y, noise(2))
 
 
