@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ornstein.acceleration import Acceleration
     from ornstein.samplers.base import Sampler
-    from ornstein_restoration.tiles import Tiling
+    from ornstein.tiles import Tiling
 
 PrecisionName = Literal["auto", "float32", "bfloat16", "float16"]
 BlendName = Literal["outputs", "steps"]
@@ -105,7 +105,7 @@ class Restorer:
 
     def _tiling(self, height: int, width: int) -> "Tiling | None":
         """How a picture of this size is cut; None for not at all."""
-        from ornstein_restoration.tiles import Tiling
+        from ornstein.tiles import Tiling
 
         if self._tile is not None and self._tile < 0:
             raise UserError(f"--tile {self._tile} must be at least 1, or 0 for whole pictures")

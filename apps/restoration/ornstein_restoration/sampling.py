@@ -9,8 +9,7 @@ from torch import Tensor
 from ornstein.denoiser import Denoiser
 from ornstein.errors import UserError
 from ornstein.samplers.base import Sampler
-from ornstein_restoration.representation import PictureSpace, pad_to_multiple
-from ornstein_restoration.tiles import (
+from ornstein.tiles import (
     Blend,
     BlendedDenoiser,
     NoiseField,
@@ -20,6 +19,7 @@ from ornstein_restoration.tiles import (
     crop,
     tile_size,
 )
+from ornstein_restoration.representation import PictureSpace, pad_to_multiple
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,20 @@ from torch import Tensor
 
 from ornstein.config import build, describe
 from ornstein.errors import UserError
+from ornstein.pictures.degraded import choose, to_linear, to_srgb
+from ornstein.pictures.filters import filter2d, gaussian_blur, unsharp_mask
+from ornstein.pictures.jpeg import jpeg
+from ornstein.pictures.kernels import (
+    RandomKernel,
+    RandomSinc,
+    gaussian_kernel,
+    padded,
+    plateau_kernel,
+    pulse_kernel,
+    sinc_kernel,
+)
+from ornstein.pictures.noise import add_gaussian_noise, add_poisson_noise
+from ornstein.pictures.real_esrgan import SECOND, Stage
 from ornstein_restoration.datasets import item_generator
 from ornstein_restoration.degradations import (
     Bicubic,
@@ -22,22 +36,8 @@ from ornstein_restoration.degradations import (
     RealESRGAN,
     Shadow,
 )
-from ornstein_restoration.degradations.degraded import choose, to_linear, to_srgb
-from ornstein_restoration.degradations.filters import filter2d, gaussian_blur, unsharp_mask
-from ornstein_restoration.degradations.jpeg import jpeg
-from ornstein_restoration.degradations.kernels import (
-    RandomKernel,
-    RandomSinc,
-    gaussian_kernel,
-    padded,
-    plateau_kernel,
-    pulse_kernel,
-    sinc_kernel,
-)
 from ornstein_restoration.degradations.low_light import sensor
-from ornstein_restoration.degradations.noise import add_gaussian_noise, add_poisson_noise
 from ornstein_restoration.degradations.rain import streak_kernel
-from ornstein_restoration.degradations.real_esrgan import SECOND, Stage
 from ornstein_restoration.degradations.shadow import polygon
 
 ALL: list[Degradation] = [Bicubic(), RealESRGAN(), RealESRGAN(sharpen=True), LowLight(), Rain(), Shadow()]

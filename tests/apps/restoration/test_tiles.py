@@ -16,10 +16,10 @@ from ornstein.process.rddm import RDDM
 from ornstein.process.residual_shift import ResidualShift
 from ornstein.process.upsr import UPSR
 from ornstein.samplers.ancestral import Ancestral
+from ornstein.tiles import Blend, NoiseField, Tiling, tile_starts
 from ornstein.uncertainty import UncertaintyGuided
 from ornstein_restoration.representation import PictureSpace
 from ornstein_restoration.sampling import Model, restore_picture
-from ornstein_restoration.tiles import Blend, NoiseField, Tiling, tile_starts
 
 
 def starts_cases(vectors: ReferenceFile) -> list[str]:
@@ -192,7 +192,7 @@ def test_feathering_hides_seams() -> None:
 
 def test_rows_of_a_blended_estimate_belong_together() -> None:
     """x = a x0 + b y + s noise holds for the blend, as for each tile."""
-    from ornstein_restoration.tiles import BlendedDenoiser
+    from ornstein.tiles import BlendedDenoiser
 
     process = RDDM(steps=10)
     tiled = BlendedDenoiser(Denoiser(Moody(), process, X0()), Tiling(16, 8))
