@@ -155,12 +155,13 @@ def _shifting(
 
     steps, size = options.schedule_steps, options.image_size
     names = ("noise_scale", "power", "min_noise")
-    given = {name: value for name in names if (value := getattr(options, name)) is not None}
+    given: dict[str, Any] = {name: value for name in names if (value := getattr(options, name)) is not None}
     if kind == "upsr":
         swin = network(STATE, 2 * STATE)
         if predictor is None:
             raise UserError(f"{shapes.path} needs the network of its first estimate; give it: --predictor atd_real.pth")
-        guided = _checked(lambda: UPSR(**({} if steps is None else {"steps": steps}), **given), shapes.path)
+        settings = given if steps is None else {"steps": steps} | given
+        guided = _checked(lambda: UPSR(**settings), shapes.path)
         denoiser: Denoiser = UncertaintyGuided(swin, guided, predictor=predictor)
         return denoiser, PictureSpace(scale=4, patch=PATCH, multiple=64, enlarge=False), Euler(guided.steps)
     steps = 15 if steps is None else steps
