@@ -8,6 +8,8 @@ from torch import Tensor
 
 from ornstein.denoiser import Denoiser
 from ornstein.errors import UserError
+from ornstein.latent import as_pictures
+from ornstein.pictures.sizes import pad_to_multiple
 from ornstein.samplers.base import Sampler
 from ornstein.tiles import (
     Blend,
@@ -19,7 +21,7 @@ from ornstein.tiles import (
     crop,
     tile_size,
 )
-from ornstein_restoration.representation import PictureSpace, pad_to_multiple
+from ornstein_restoration.representation import PictureSpace
 
 
 @dataclass(frozen=True)
@@ -85,14 +87,14 @@ class _Run:
         blend = Blend((height * space.scale, width * space.scale), tile, places, space.scale, tiling)
         for part in batched(places, self.batch):
             denoiser, y, condition = self._prepared(picture, mask, part, tile)
-            noise = NoiseField(self.seed, [(top * space.scale, left * space.scale) for top, left in part], space.patch)
+            noise = NoiseField(self.seed, [_on_noise(place, space) for place in part], space.patch)
             share = len(part) / len(places)
 
             def on_step(done: int, steps: int, share: float = share) -> None:
                 self.on_progress(share / steps)
 
             x = model.sampler(denoiser, denoiser.process.start(noise(y), y), y, noise, on_step, **condition)
-            for place, result in zip(part, space.inverse(x).float(), strict=True):
+            for place, result in zip(part, space.inverse(as_pictures(denoiser, x)).float(), strict=True):
                 blend.add(place, result)
         return blend.result()
 
@@ -129,7 +131,7 @@ class _Run:
         )
         noise = NoiseField(self.seed, [(0, 0)], space.patch)
         x = model.sampler(tiled, whole_denoiser.process.start(noise(y), y), y, noise, None, **whole_maps)
-        return space.inverse(x, size)[0].float().cpu()
+        return space.inverse(as_pictures(model.denoiser, x), size)[0].float().cpu()
 
     def _prepared(
         self, picture: Tensor, mask: Tensor | None, part: Sequence[Place], tile: tuple[int, int]
@@ -147,4 +149,9 @@ class _Run:
 
 def _on_state(pixels: tuple[int, int], space: PictureSpace) -> tuple[int, int]:
     """Two lengths in pixels of the picture, in those of the state."""
-    return pixels[0] * space.scale // space.patch, pixels[1] * space.scale // space.patch
+    return pixels[0] * space.scale // space.shrink, pixels[1] * space.scale // space.shrink
+
+
+def _on_noise(pixels: tuple[int, int], space: PictureSpace) -> tuple[int, int]:
+    """Two lengths in pixels of the picture, in those of the plane of the noise: the state before it is unshuffled."""
+    return pixels[0] * space.scale // space.factor, pixels[1] * space.scale // space.factor

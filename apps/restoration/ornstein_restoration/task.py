@@ -11,6 +11,7 @@ from torch import Tensor
 from ornstein.checkpoint import load
 from ornstein.denoiser import Denoiser
 from ornstein.errors import UserError
+from ornstein.latent import LatentDenoiser
 from ornstein.objectives.denoising import Objective
 from ornstein.samplers.base import Sampler
 from ornstein.tiles import Tiling
@@ -82,8 +83,9 @@ class RestorationTask(Task):
             raise UserError("the pictures have no clean partners; only predict works without")
         if space.mask != "none" and "mask" not in batch:
             raise UserError("the network wants masks and the data have none; choose data with masks or mask: none")
+        x0 = space.forward(batch["gt"])
         return (
-            space.forward(batch["gt"]),
+            self.denoiser.latents(x0) if isinstance(self.denoiser, LatentDenoiser) else x0,
             space.observation(space.measured(batch["lq"])),
             space.condition(batch.get("mask")),
         )
