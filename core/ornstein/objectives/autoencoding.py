@@ -95,9 +95,13 @@ class Autoencoding(nn.Module, Objective):
             losses["perceptual"] = self._distance(found, x0)
             visible = visible + self.perceptual_weight * losses["perceptual"]
         loss = visible + self.code_weight * losses["codes"]
-        if self.discriminator is not None and learning and int(self.batches) >= self.discriminator_start:
-            losses |= self._adversary(self.discriminator, network, visible, found, x0)
-            loss = loss + losses["adversary"] + losses["discriminator"]
+        if self.discriminator is not None and learning:
+            if int(self.batches) >= self.discriminator_start:
+                losses |= self._adversary(self.discriminator, network, visible, found, x0)
+                loss = loss + losses["adversary"] + losses["discriminator"]
+            else:  # every step of a run logs the same, and gives each weight a gradient, as DDP wants
+                loss = loss + 0 * sum(weight.sum() for weight in self.discriminator.parameters())
+                losses |= dict.fromkeys(("adversary", "discriminator", "adaptive_weight"), torch.zeros_like(loss))
         if learning:
             self.batches += 1
             if len(self.used):
