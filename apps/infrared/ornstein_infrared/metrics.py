@@ -8,14 +8,17 @@ peak is taken as 255. Tables of infrared papers have PSNR of Y; both are reporte
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ornstein.errors import UserError
 from ornstein.pictures.likeness import Array, Picture, as_array, psnr, ssim_gaussian
-from ornstein.spectrum import Comparison
+
+if TYPE_CHECKING:
+    from ornstein.pictures.lpips import Lpips
+    from ornstein.spectrum import Comparison
 
 Y_OFFSET = 20 * math.log10(255 / 219)
 """Decibels by which PSNR of Y is higher than that of grey."""
@@ -54,7 +57,7 @@ def ssim_y(truth: Picture, restored: Picture) -> float:
 
 
 def spectrum_distance(
-    truth: Picture, restored: Picture, comparison: Comparison = "amp_l2", cutoff: float | None = None
+    truth: Picture, restored: Picture, comparison: "Comparison" = "amp_l2", cutoff: float | None = None
 ) -> float:
     """`ornstein.spectrum.SpectrumLoss` of the frames in [-1, 1], as in training: 0 for equal amplitudes."""
     import torch
@@ -145,6 +148,26 @@ def hot_objects(
     regions, count = label(hot, np.ones((3, 3)))
     seen = np.bincount(regions.ravel(), found.ravel(), count + 1)[1:] / np.bincount(regions.ravel())[1:]
     return HotScore(_iou(found, hot), float((seen >= 0.5).mean()), int(count))
+
+
+def score(truth: Picture, restored: Picture, lpips: "Lpips | None" = None) -> dict[str, float]:
+    """All measures of a frame in [0, 1] that need its reference, by name.
+
+    `spectrum` is the distance of amplitudes, `slope_error` how much steeper the spectrum of the restored frame is
+    (negative where it is too smooth); `lpips` of three equal channels, where its network is given.
+    """
+    found = {
+        "psnr_gray": psnr_gray(truth, restored),
+        "psnr_y": psnr_y(truth, restored),
+        "ssim_gray": ssim_gray(truth, restored),
+        "ssim_y": ssim_y(truth, restored),
+        "spectrum": spectrum_distance(truth, restored),
+        "spectrum_log": spectrum_distance(truth, restored, "logamp_l2"),
+        "slope_error": slope(restored) - slope(truth),
+    }
+    if lpips is not None:
+        found["lpips"] = lpips.score(three_channels(truth), three_channels(restored))
+    return found
 
 
 def pair(truth: Picture, restored: Picture) -> tuple[Array, Array]:

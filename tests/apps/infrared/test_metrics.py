@@ -56,6 +56,23 @@ def test_spectrum_is_that_of_training() -> None:
     assert metrics.slope(np.random.default_rng(0).normal(size=(256, 256))) == pytest.approx(0, abs=0.2)
 
 
+def test_all_measures_of_a_frame() -> None:
+    from scipy.ndimage import gaussian_filter
+
+    class Distance:
+        def score(self, truth: np.ndarray, restored: np.ndarray) -> float:
+            return float(np.abs(truth - restored).max()) if truth.shape[0] == 3 else math.nan
+
+    x = np.random.default_rng(0).random((64, 64))
+    smooth = gaussian_filter(x, 1.0)
+    found = metrics.score(x, smooth, Distance())  # type: ignore[arg-type]
+    assert set(metrics.score(x, smooth)) == set(found) - {"lpips"}
+    assert found["slope_error"] < -1
+    assert found["spectrum"] > 0
+    assert found["lpips"] == np.abs(x - smooth).max()
+    assert found["psnr_y"] == metrics.psnr_y(x, smooth)
+
+
 def test_temperatures() -> None:
     truth = np.full((4, 5), 20.0)
     restored = truth + 0.5
