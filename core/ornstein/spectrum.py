@@ -90,7 +90,7 @@ def band(height: int, width: int, cutoff: float) -> Tensor:
 def radial_power(picture: Tensor) -> Tensor:
     """Power of a square picture (n, n) under a Hann window, averaged over rings of integer radius, (n // 2,), float64.
 
-    The mean is taken out first; ring k holds the bins whose distance from zero frequency rounds to k.
+    The mean is taken out first; ring k holds the bins whose distance from zero frequency is k or more, and below k + 1.
     """
     side = picture.shape[-1]
     if picture.dim() != 2 or picture.shape[0] != side or side < 4:
@@ -100,7 +100,7 @@ def radial_power(picture: Tensor) -> Tensor:
     spectrum = transform((x - x.mean()) * window[:, None] * window)
     power = spectrum.real.square() + spectrum.imag.square()
     frequency = torch.fft.fftfreq(side, dtype=torch.float64) * side
-    ring = torch.hypot(frequency[:, None], frequency).round().long()
+    ring = torch.hypot(frequency[:, None], frequency).long()
     total = torch.zeros(int(ring.max()) + 1, dtype=torch.float64).index_add_(0, ring.flatten(), power.flatten())
     return (total / ring.flatten().bincount())[: side // 2]
 

@@ -189,7 +189,7 @@ def read(
 
 def write(
     path: str | Path,
-    values: npt.NDArray[np.floating],
+    values: npt.NDArray[Any],
     like: Frame,
     overwrite: bool = False,
     restore_mask: bool = True,

@@ -360,3 +360,14 @@ def test_drops_change_some_places_and_leave_the_rest() -> None:
     assert 0.005 < float(changed) < 0.3
     none = Rain(layers=(0, 0), drops=(0, 0))(image, draw()).image
     assert torch.allclose(none, image, rtol=0, atol=0.6 / 255)
+
+
+def test_second_stage_can_be_left_out() -> None:
+    """What it is made of then changes nothing; with probability 1 nothing is drawn for it."""
+    other = Stage(blur_probability=1.0, gaussian_sigma=(50.0, 60.0), quality=SECOND.quality)
+    images = [RealESRGAN(second=stage, second_probability=0.0)(picture(), draw(1)).image for stage in (SECOND, other)]
+    assert torch.equal(*images)
+    assert not torch.equal(images[0], RealESRGAN()(picture(), draw(1)).image)
+    assert torch.equal(
+        RealESRGAN(second_probability=1.0)(picture(), draw(1)).image, RealESRGAN()(picture(), draw(1)).image
+    )
