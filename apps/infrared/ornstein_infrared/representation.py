@@ -84,6 +84,20 @@ class ThermalSpace:
             raise ValueError(f"a batch of frames is (B, 1, h, w), not {tuple(measured.shape)}")
         return (2 * measured - 1).clamp(-self.bound, self.bound).expand(-1, self.channels, -1, -1)
 
+    def measured(self, picture: Tensor) -> Tensor:
+        """The measured frame as `observation` takes its tiles: as it is."""
+        return picture
+
+    def condition(self, mask: Tensor | None) -> dict[str, Tensor]:
+        """The condition of the denoiser's calls: none.
+
+        Raises:
+            ValueError: there is a mask; dead pixels are filled before.
+        """
+        if mask is not None:
+            raise ValueError("no model of infrared frames takes a mask")
+        return {}
+
     def pad(self, measured: Tensor) -> Tensor:
         """`measured` (..., h, w) with both sides extended to a multiple of `multiple`."""
         return pad_to_multiple(measured, self.multiple, self.padding)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ornstein.denoiser import Denoiser
 from ornstein.errors import UserError
 from ornstein.parameterization import X0
+from ornstein.pictures.sampling import Model, restore_picture
 from ornstein.process.rddm import RDDM
 from ornstein.process.residual_shift import ResidualShift
 from ornstein.process.upsr import UPSR
@@ -19,7 +20,6 @@ from ornstein.samplers.ancestral import Ancestral
 from ornstein.tiles import Blend, NoiseField, Tiling, tile_starts
 from ornstein.uncertainty import UncertaintyGuided
 from ornstein_restoration.representation import PictureSpace
-from ornstein_restoration.sampling import Model, restore_picture
 
 
 def starts_cases(vectors: ReferenceFile) -> list[str]:
