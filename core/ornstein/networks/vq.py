@@ -106,7 +106,8 @@ class VQAutoencoder(nn.Module):
         """The loss of the codes that are nearest to `z`, a scalar: `code_loss`."""
         return code_loss(z, self.quantize(z).codes)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor | None = None) -> Tensor:
+        """The reconstruction of `x`; `t` is what a denoiser tells its network, and says nothing here."""
         return self.decode(self.encode(x))
 
 
