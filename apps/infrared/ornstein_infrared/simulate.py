@@ -17,8 +17,7 @@ GAIN = 0.01
 
 
 def simulate(
-    output: Path,
-    *,
+    target: Path,
     scenes: int = 40,
     height: int = 512,
     width: int = 640,
@@ -30,11 +29,11 @@ def simulate(
 ) -> dict[str, Any]:
     """Make scenes with known temperatures and hot objects, a tenth of them for validation and a tenth for testing.
 
-    OUTPUT/{train,val,test}/HR/NAME.png and LR/NAMEx4.png, shrunk by Pillow's bicubic filter, and hot/NAME.png, where
+    TARGET/{train,val,test}/HR/NAME.png and LR/NAMEx4.png, shrunk by Pillow's bicubic filter, and hot/NAME.png, where
     the hot objects are. A stopped run goes on; a finished one is left as it is.
 
     Args:
-        output: new folder, or one that this command made.
+        target: new folder, or one that this command made.
         scenes: how many, at least 3.
         height: of a scene, a multiple of the scale.
         width: of a scene, a multiple of the scale.
@@ -45,7 +44,7 @@ def simulate(
         quiet: show no progress.
 
     Returns:
-        What was made, as in OUTPUT/manifest.json.
+        What was made, as in TARGET/manifest.json.
 
     Raises:
         UserError: options that do not go together, or a folder with other files.
@@ -62,7 +61,7 @@ def simulate(
     settings = {"set": SET, "format": 1, "scenes": scenes, "height": height, "width": width}
     settings |= {"scale": scale, "depth": depth, "seed": seed}
     splits = _splits(scenes)
-    target = Path(output)
+    target = Path(target)
     found = open_folder(target, settings, sorted(set(splits)), overwrite)
     if found is not None:
         return found

@@ -8,9 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
+from ornstein.cli.apps import resolve
+from ornstein.cli.parser import run_function
 from ornstein.errors import UserError
 from ornstein.spectrum import spectral_slope
 from ornstein_infrared import thermal
+from ornstein_infrared.commands import app
 from ornstein_infrared.degradations.bicubic import shrink
 from ornstein_infrared.simulate import simulate
 from ornstein_infrared.simulator import Scene, Simulator
@@ -92,3 +95,12 @@ def test_folder_goes_on_and_loses_nothing(tmp_path: Path) -> None:
 def test_bad_options(tmp_path: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         simulate(tmp_path / "set", **options)
+
+
+def test_command(tmp_path: Path) -> None:
+    function = resolve(app.verbs["simulate"].target)
+    words = [str(tmp_path / "set"), "--scenes", "3", "--height", "64", "--width", "64", "--quiet"]
+    run_function(function, words, prog="ornstein infrared simulate")
+    assert len(list((tmp_path / "set").rglob("*.png"))) == 9
+    with pytest.raises(UserError, match="other options"):
+        run_function(function, [*words, "--seed", "1"], prog="ornstein infrared simulate")

@@ -14,6 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from ornstein.errors import UserError
 from ornstein_infrared import thermal
+from ornstein_infrared.degradations.bicubic import shrink
 from ornstein_infrared.pixels import dead_pixels, enlarged, fill
 from ornstein_infrared.thermal import Scale
 
@@ -170,6 +171,9 @@ def test_dead_pixels_are_found_and_points_of_a_scene_are_not(tmp_path: Path) -> 
     star = 400 * np.exp(-0.5 * ((y - 10) ** 2 + (x - 12) ** 2) / 0.5**2)  # a point behind a lens
     values += star
     values[20, 30], values[0, 0], values[25, 5] = 0, 16383, 7800
+    spot = np.full((64, 80), 7000.0)
+    spot[20:24, 32:36] = 9000  # one pixel of the frame shrunk by 4, the worst case of a cubic
+    assert not dead_pixels(shrink(spot, 4)).any()
     found = dead_pixels(values.round().astype(np.uint16))
     assert sorted(zip(*np.nonzero(found), strict=True)) == [(0, 0), (20, 30), (25, 5)]
     path = saved(tmp_path / "frame.tif", values.round().astype(np.uint16))
