@@ -142,6 +142,7 @@ def vq_autoencoder(tensors: Mapping[str, Tensor], path: Path) -> VQAutoencoder:
     width = shapes.size("encoder.conv_in.weight")
     levels = shapes.count("encoder.down.")
     multiples = [shapes.size(f"encoder.down.{level}.block.0.conv1.weight") // max(1, width) for level in range(levels)]
+    attentive = [256 >> level for level in range(levels) if f"encoder.down.{level}.attn.0.q.weight" in shapes]
     network = filled(
         lambda: VQAutoencoder(
             in_channels=shapes.size("encoder.conv_in.weight", 1),
@@ -151,6 +152,8 @@ def vq_autoencoder(tensors: Mapping[str, Tensor], path: Path) -> VQAutoencoder:
             z_channels=shapes.size("encoder.conv_out.weight"),
             embed_dim=shapes.size("quantize.embedding.weight", 1),
             n_embed=shapes.size("quantize.embedding.weight"),
+            attn_resolutions=attentive,
+            resolution=256,
         ),
         {name: tensor for name, tensor in tensors.items() if not name.startswith("loss.")},  # of its training
         path,

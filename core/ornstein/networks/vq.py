@@ -42,6 +42,9 @@ class VQAutoencoder(nn.Module):
         embed_dim: D, the length of a code.
         n_embed: codes in the book.
         dropout: in the residual blocks.
+        attn_resolutions: sides whose level has attention after every block, for pictures of side `resolution`; vq-f4
+            has it in the middle only, as all do.
+        resolution: places the attention, whatever the size of the picture.
 
     Raises:
         UserError: sizes that no network can have.
@@ -57,6 +60,8 @@ class VQAutoencoder(nn.Module):
         embed_dim: int = 3,
         n_embed: int = 8192,
         dropout: float = 0.0,
+        attn_resolutions: Sequence[int] = (),
+        resolution: int = 256,
     ) -> None:
         super().__init__()
         if not ch_mult or min(*ch_mult, in_channels, ch, num_res_blocks, z_channels, embed_dim, n_embed) < 1 or ch % 32:
@@ -68,8 +73,10 @@ class VQAutoencoder(nn.Module):
         self.in_channels, self.ch, self.ch_mult = in_channels, ch, tuple(ch_mult)
         self.num_res_blocks, self.z_channels, self.embed_dim = num_res_blocks, z_channels, embed_dim
         self.n_embed, self.dropout = n_embed, dropout
-        self.encoder = Encoder(in_channels, ch, self.ch_mult, num_res_blocks, z_channels, dropout)
-        self.decoder = Decoder(in_channels, ch, self.ch_mult, num_res_blocks, z_channels, dropout)
+        self.attn_resolutions, self.resolution = tuple(attn_resolutions), resolution
+        attentive = tuple(resolution // 2**level in self.attn_resolutions for level in range(len(self.ch_mult)))
+        self.encoder = Encoder(in_channels, ch, self.ch_mult, num_res_blocks, z_channels, dropout, attentive)
+        self.decoder = Decoder(in_channels, ch, self.ch_mult, num_res_blocks, z_channels, dropout, attentive)
         self.quantize = Codebook(n_embed, embed_dim)
         self.quant_conv = nn.Conv2d(z_channels, embed_dim, 1)
         self.post_quant_conv = nn.Conv2d(embed_dim, z_channels, 1)
@@ -130,15 +137,23 @@ def from_published(options: Mapping[str, Any]) -> VQAutoencoder:
     """The network of published options: `embed_dim`, `n_embed` and the mapping `ddconfig`.
 
     Raises:
-        UserError: attention at a level, two sets of latents, or outputs other than the inputs: vq-f4 has none of them.
+        UserError: two sets of latents, or outputs other than the inputs: no vector-quantised one has them.
     """
     inner = dict(options.get("ddconfig", {}))
-    if inner.get("attn_resolutions") or inner.get("double_z") or inner.get("out_ch") != inner.get("in_channels"):
+    if inner.get("double_z") or inner.get("out_ch") != inner.get("in_channels"):
         raise UserError(
-            "this autoencoder has attn_resolutions, double_z or out_ch other than in_channels; only vq-f4 and its kin "
-            "are known"
+            "this autoencoder has double_z, or out_ch other than in_channels; only vector-quantised ones are known"
         )
-    names = ["in_channels", "ch", "ch_mult", "num_res_blocks", "z_channels", "dropout"]
+    names = [
+        "in_channels",
+        "ch",
+        "ch_mult",
+        "num_res_blocks",
+        "z_channels",
+        "dropout",
+        "attn_resolutions",
+        "resolution",
+    ]
     arguments = {name: inner[name] for name in names if name in inner}
     arguments |= {name: options[name] for name in ("embed_dim", "n_embed") if name in options}
     return VQAutoencoder(**arguments)
@@ -170,15 +185,22 @@ class Encoder(nn.Module):
     """From the picture down to z_channels."""
 
     def __init__(
-        self, in_channels: int, ch: int, ch_mult: tuple[int, ...], blocks: int, z_channels: int, dropout: float
+        self,
+        in_channels: int,
+        ch: int,
+        ch_mult: tuple[int, ...],
+        blocks: int,
+        z_channels: int,
+        dropout: float,
+        attentive: tuple[bool, ...],
     ) -> None:
         super().__init__()
         self.conv_in = nn.Conv2d(in_channels, ch, 3, padding=1)
         self.down = nn.ModuleList()
         channels = ch
         for level, multiple in enumerate(ch_mult):
-            last = level == len(ch_mult) - 1
-            self.down.append(Level(channels, ch * multiple, blocks, dropout, None if last else "downsample"))
+            resample = None if level == len(ch_mult) - 1 else "downsample"
+            self.down.append(Level(channels, ch * multiple, blocks, dropout, attentive[level], resample))
             channels = ch * multiple
         self.mid = Middle(channels, dropout)
         self.norm_out = _norm(channels)
@@ -195,7 +217,14 @@ class Decoder(nn.Module):
     """From z_channels up to the picture; `up[0]` is the finest level."""
 
     def __init__(
-        self, out_channels: int, ch: int, ch_mult: tuple[int, ...], blocks: int, z_channels: int, dropout: float
+        self,
+        out_channels: int,
+        ch: int,
+        ch_mult: tuple[int, ...],
+        blocks: int,
+        z_channels: int,
+        dropout: float,
+        attentive: tuple[bool, ...],
     ) -> None:
         super().__init__()
         channels = ch * ch_mult[-1]
@@ -203,7 +232,8 @@ class Decoder(nn.Module):
         self.mid = Middle(channels, dropout)
         levels = []
         for level in range(len(ch_mult) - 1, -1, -1):
-            levels.append(Level(channels, ch * ch_mult[level], blocks + 1, dropout, "upsample" if level else None))
+            resample = "upsample" if level else None
+            levels.append(Level(channels, ch * ch_mult[level], blocks + 1, dropout, attentive[level], resample))
             channels = ch * ch_mult[level]
         self.up = nn.ModuleList(reversed(levels))
         self.norm_out = _norm(channels)
@@ -217,19 +247,24 @@ class Decoder(nn.Module):
 
 
 class Level(nn.Module):
-    """Residual blocks, then half or double the sides by the module called `resample`."""
+    """Residual blocks, each perhaps with attention, then half or double the sides by the module called `resample`."""
 
-    def __init__(self, inputs: int, outputs: int, blocks: int, dropout: float, resample: str | None) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, blocks: int, dropout: float, attentive: bool, resample: str | None
+    ) -> None:
         super().__init__()
         self.block = nn.ModuleList(
             ResidualBlock(inputs if index == 0 else outputs, outputs, dropout) for index in range(blocks)
         )
+        self.attn = nn.ModuleList(Attention(outputs) for _ in range(blocks if attentive else 0))
         self.downsample = Down(outputs) if resample == "downsample" else None
         self.upsample = Up(outputs) if resample == "upsample" else None
 
     def forward(self, h: Tensor) -> Tensor:
-        for block in self.block:
+        for index, block in enumerate(self.block):
             h = block(h)
+            if len(self.attn):
+                h = self.attn[index](h)
         for resample in (self.downsample, self.upsample):
             h = h if resample is None else resample(h)
         return h

@@ -1,5 +1,7 @@
 """The vector-quantised autoencoder: published layout and numbers, codes, gradients and what it refuses."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from reference_vectors import ReferenceFile, reference_files
@@ -9,6 +11,7 @@ from ornstein.config import build, describe
 from ornstein.errors import UserError
 from ornstein.networks import vq
 from ornstein.networks.vq import VQAutoencoder, code_loss
+from ornstein.published_shift import vq_autoencoder
 
 
 def tiny(**arguments: object) -> VQAutoencoder:
@@ -99,5 +102,27 @@ def test_what_does_not_fit_is_refused() -> None:
     for wrong in ({"ch": 48}, {"ch_mult": ()}, {"n_embed": 0}):
         with pytest.raises(UserError, match="multiple of 32"):
             tiny(**wrong)
-    with pytest.raises(UserError, match="attn_resolutions"):
-        vq.from_published({"ddconfig": {"in_channels": 3, "out_ch": 3, "attn_resolutions": [32]}})
+    with pytest.raises(UserError, match="double_z"):
+        vq.from_published({"ddconfig": {"in_channels": 3, "out_ch": 3, "double_z": True}})
+
+
+def test_attention_at_a_level() -> None:
+    options = {
+        "embed_dim": 4,
+        "n_embed": 16,
+        "ddconfig": {
+            "in_channels": 1, "out_ch": 1, "ch": 32, "ch_mult": [1, 2], "num_res_blocks": 2, "z_channels": 4,
+            "attn_resolutions": [16], "resolution": 32,
+        },
+    }  # fmt: skip
+    network = vq.from_published(options)
+    names = {name.rpartition(".attn.")[0] + ".attn." + name.rpartition(".attn.")[2][0] for name in network.state_dict()
+             if ".attn." in name}  # fmt: skip
+    ends = [f"encoder.down.1.attn.{i}" for i in range(2)] + [f"decoder.up.1.attn.{i}" for i in range(3)]
+    assert names == set(ends)
+    found = vq_autoencoder(network.state_dict(), Path("vq.pth"))
+    x = torch.randn(1, 1, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(found(x), network(x))
+        network.encoder.down[1].attn[0].proj_out.bias.add_(1.0)
+        assert not torch.equal(found.encode(x), network.encode(x))
