@@ -23,7 +23,7 @@ Counts = npt.NDArray[np.uint16]
 MAGIC = (b"FFF\0", b"AFF\0")
 _RAW, _CAMERA = 1, 32
 _HEADER, _ENTRY, _RAW_HEADER, _CAMERA_SIZE = 64, 32, 32, 0x310
-_LARGEST = 2**26
+LARGEST = 2**25
 """Most pixels of a frame; far above any camera, far below what fills a memory."""
 
 
@@ -73,8 +73,8 @@ def split(data: bytes) -> list[memoryview]:
     return [view[begin:end] for begin, end in _blocks(data)]
 
 
-def parse(block: bytes | memoryview, path: Path) -> RawFrame:
-    """The frame in a block.
+def parse(block: bytes | memoryview, path: Path, constants: bool = True) -> RawFrame:
+    """The frame in a block, with its constants or, where they are not wanted or damaged, without.
 
     Raises:
         UserError: no counts in it, a damaged block, or constants that no camera has.
@@ -83,7 +83,7 @@ def parse(block: bytes | memoryview, path: Path) -> RawFrame:
         records = dict(_records(block))
         if _RAW not in records:
             raise _Broken("it has no raw counts")
-        return RawFrame(_counts(records[_RAW]), _planck(records[_CAMERA]) if _CAMERA in records else None)
+        return RawFrame(_counts(records[_RAW]), _planck(records[_CAMERA]) if constants and _CAMERA in records else None)
     except (_Broken, struct.error, ValueError, RuntimeError) as error:
         raise UserError(f"the radiometric data of {path} are damaged ({error}); copy the file again") from None
 
@@ -145,16 +145,21 @@ def _counts(record: bytes) -> Counts:
 
     order = _order(record)
     width, height = struct.unpack_from(f"{order}2H", record, 2)
-    if not 0 < width * height <= _LARGEST:
+    if not 0 < width * height <= LARGEST:
         raise _Broken(f"its size is {width} x {height}")
     data = record[_RAW_HEADER:]
     if data[:4] == b"\x89PNG":
-        _check_png(data)
+        _check_png(data, (width, height))
         values = _smoother(np.asarray(imagecodecs.png_decode(data)))
     elif data[:4] in (b"II*\0", b"MM\0*"):
         with tifffile.TiffFile(io.BytesIO(data)) as file:
+            if file.pages.first.shape != (height, width):
+                raise _Broken(f"its TIFF has the shape {file.pages.first.shape}")
             values = file.pages.first.asarray()
     elif data[:3] == b"\xff\xd8\xff":
+        place = data.find(b"\xff\xf7")  # length, depth, then height and width
+        if place < 0 or struct.unpack_from(">2H", data, place + 5) != (height, width):
+            raise _Broken("its JPEG-LS has another size")
         values = np.asarray(imagecodecs.jpegls_decode(data))
     else:
         if len(data) < 2 * width * height:
@@ -165,11 +170,13 @@ def _counts(record: bytes) -> Counts:
     return values.astype(np.uint16)
 
 
-def _check_png(data: bytes) -> None:
+def _check_png(data: bytes, size: tuple[int, int]) -> None:
     """Pillow checks what imagecodecs takes without its end."""
     from PIL import Image
 
     with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
+        if picture.size != size:
+            raise _Broken(f"its PNG has {picture.size[0]} x {picture.size[1]} pixels")
         picture.load()
 
 

@@ -153,8 +153,10 @@ def read(
     """
     path = _checked(path)
     with decoding.told(path):
-        raw = decoding.decode(path, page)
-    stored, notes, planck = raw.values, list(raw.notes), None if counts else raw.planck
+        raw = decoding.decode(path, page, constants=not counts)
+    stored, notes, planck = raw.values, list(raw.notes), raw.planck
+    if stored.ndim not in (2, 3) or stored.size == 0:
+        raise UserError(f"{path} holds an array of the shape {stored.shape}; give a frame with one channel")
     stored = upright(stored, raw.orientation)
     if min(stored.shape[:2]) < SHORTEST:
         raise UserError(f"{path} has {stored.shape[1]} x {stored.shape[0]} pixels; a side needs at least {SHORTEST}")
@@ -270,7 +272,7 @@ def _one_channel(path: Path, values: npt.NDArray[Any], notes: list[str]) -> npt.
     """(H, W) of (H, W[, channels])."""
     if values.ndim == 2:
         return values
-    if values.ndim != 3 or not 1 <= values.shape[2] <= 4:
+    if not 1 <= values.shape[2] <= 4:
         raise UserError(f"{path} holds an array of the shape {values.shape}; give a frame with one channel")
     if values.shape[2] in (2, 4):
         notes.append("the opacity is left away")

@@ -262,6 +262,34 @@ def test_cut_files_say_so(tmp_path: Path, suffix: str) -> None:
             thermal.read(path)
 
 
+@pytest.mark.parametrize("name", ["plain.tif", "packed.tif", "grey.png", "grey.jpg"])
+@pytest.mark.filterwarnings("ignore")  # of false colours that a changed byte makes
+def test_changed_bytes_are_told_in_a_line_or_read(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    values = ramp(dtype=np.uint8 if "grey" in name else np.uint16, low=50)
+    whole = saved(path, values, **({"compression": "zlib", "predictor": True} if "packed" in name else {})).read_bytes()
+    rng = np.random.default_rng(0)
+    messages: list[str] = []
+    for _ in range(80):
+        data = bytearray(whole)
+        data[int(rng.integers(min(len(data), 300)))] = int(rng.integers(256))
+        path.write_bytes(bytes(data))
+        try:
+            assert min(thermal.read(path, page=0).size) >= 8
+        except UserError as error:
+            messages.append(str(error))
+    assert messages
+    assert all("; " in message or "(" in message for message in messages)
+
+
+def test_frames_larger_than_any_camera_are_refused(tmp_path: Path) -> None:
+    """Before their pixels are made: the file has a megabyte, the frame would have a hundred."""
+    path = tmp_path / "huge.tif"
+    tifffile.imwrite(path, np.zeros((10000, 10000), np.uint8), compression="zlib")
+    with pytest.raises(UserError, match="more than any camera"):
+        thermal.read(path)
+
+
 def test_nothing_bad_is_written(tmp_path: Path) -> None:
     frame = thermal.read(saved(tmp_path / "frame.tif", ramp()))
     with pytest.raises(UserError, match="NaN"):
