@@ -140,11 +140,7 @@ def _chosen(path: Path, count: int, page: int | None) -> int:
 
 
 def _radiometric(frame: flir.RawFrame, about: About, constants: bool) -> Decoded:
-    notes = (
-        ()
-        if frame.planck or not constants
-        else ("the file has raw counts and no constants to make temperatures of them",)
-    )
+    notes = () if frame.planck or not constants else ("the file has no constants to make temperatures of its counts",)
     return Decoded(frame.counts, frame.planck, about=about, notes=notes)
 
 
