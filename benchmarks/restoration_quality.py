@@ -37,6 +37,7 @@ from ornstein.samplers.momentum import GHVB
 from ornstein.samplers.ode_solvers import DPMSolverPP2M
 from ornstein.samplers.unipc import UniPC
 from ornstein.workers import pool
+from ornstein_restoration import lite0
 from ornstein_restoration.evaluate import DegradationName, about_system, held_out
 from ornstein_restoration.restorer import PrecisionName, Restorer
 from ornstein_restoration.results import INPUT, Result, summarize
@@ -48,7 +49,7 @@ RESULT = ROOT / "benchmarks" / "results" / "restoration_quality.json"
 README = ROOT / "apps" / "restoration" / "README.md"
 WEIGHTS = ROOT / "apps" / "restoration" / "ornstein_restoration" / "weights"
 
-NAMES = {"psnr_rgb": "PSNR (dB)", "ssim_y": "SSIM Y", "haarpsi": "HaarPSI"}
+NAMES = {"psnr_rgb": "PSNR (dB)", "ssim_y": "SSIM Y", "haarpsi": "HaarPSI", "lite0": "Lite0 distance"}
 STEPS = (1, 2, 3, 5, 10)
 NATIVE = "native"
 SAMPLERS: dict[str, Callable[[int], Sampler] | None] = {
@@ -225,7 +226,7 @@ def main() -> None:
     shipped = sorted(WEIGHTS.glob("*.safetensors"))
     parser.add_argument("--checkpoints", type=Path, nargs="+", default=shipped, help="default: all shipped ones")
     parser.add_argument("--samplers", nargs="+", choices=list(SAMPLERS), default=list(SAMPLERS))
-    parser.add_argument("--steps", type=int, nargs="+", default=list(STEPS))
+    parser.add_argument("--steps", type=int, nargs="*", default=list(STEPS), help="besides those stored")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", choices=get_args(PrecisionName), default="auto", help="see restore")
     parser.add_argument("--compile", action="store_true", help="see restore")
@@ -244,6 +245,8 @@ def main() -> None:
     else:
         if not options.checkpoints:
             raise UserError("there are no shipped weights yet; train some and name them with --checkpoints")
+        if not lite0.available():
+            raise UserError(f"the Lite0 distance needs {lite0.NEEDS}")
         if not options.data.is_dir():
             raise UserError(
                 f"there is no folder {options.data}; make it with `ornstein restoration prepare .data/photos`"

@@ -1,5 +1,6 @@
 """What each published benchmark measures; docs/restoration-metrics.md compares them."""
 
+from functools import cache
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from ornstein.pictures.likeness import as_array
@@ -10,6 +11,7 @@ from ornstein_restoration.shadow_metrics import istd
 
 if TYPE_CHECKING:
     from ornstein.pictures.lpips import Lpips
+    from ornstein_restoration.lite0 import Lite0
 
 Protocol: TypeAlias = Literal[
     "default", "upsr", "lol", "lol-256", "raindrop", "raindrop-256", "rddm-256", "istd", "istd-256"
@@ -106,10 +108,20 @@ _METRICS = {
 
 
 def _perceptual(truth: Picture, restored: Picture) -> dict[str, float]:
-    from ornstein_restoration import perceptual
+    from ornstein_restoration import lite0, perceptual
 
     chosen = (perceptual.ms_ssim_rgb, perceptual.gmsd, perceptual.haarpsi, perceptual.vif_pixel)
-    return {metric.__name__: metric(truth, restored) for metric in chosen}
+    found = {metric.__name__: metric(truth, restored) for metric in chosen}
+    if lite0.available():
+        found["lite0"] = _lite0().score(truth, restored)
+    return found
+
+
+@cache
+def _lite0() -> "Lite0":
+    from ornstein_restoration.lite0 import Lite0
+
+    return Lite0()
 
 
 def _at(picture: Picture, size: tuple[int, ...]) -> Picture:
