@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ornstein.errors import UserError
+from ornstein.jobs import FileKind
 from ornstein.pictures.exif import upright
 from ornstein_infrared import decoding, encoding
 from ornstein_infrared.pixels import Mask, dead_pixels, enlarged, fill
@@ -116,6 +117,10 @@ def find(path: str | Path) -> list[Path]:
     if not found:
         raise UserError(f"{path} holds no frames; give a folder with {', '.join(READABLE)} files")
     return sorted(found, key=lambda file: file.relative_to(path).as_posix())
+
+
+FRAMES = FileKind("frame", find, READABLE, (".png", ".tif", ".tiff", ".bmp"), ".tif")
+"""For commands that turn files into files: what a JPEG, FFF or SEQ becomes is a TIFF, which holds every frame."""
 
 
 def pages(path: str | Path) -> int:

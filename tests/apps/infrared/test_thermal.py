@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from flir_files import PLANCK, block
+from flir_files import PLANCK, block, radiometric_jpeg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -309,6 +309,21 @@ def test_files_of_a_folder(tmp_path: Path) -> None:
     for path, message in ((tmp_path / "empty", "holds no frames"), (tmp_path / "nowhere", "no file or folder")):
         with pytest.raises(UserError, match=message):
             thermal.find(path)
+
+
+def test_every_frame_can_be_written_under_the_name_of_its_result(tmp_path: Path) -> None:
+    from ornstein_infrared.thermal import FRAMES
+
+    values = ramp(dtype=np.uint8, low=50)
+    sources = [saved(tmp_path / f"levels{suffix}", values) for suffix in (".png", ".tif", ".bmp", ".jpg")]
+    sources += [saved(tmp_path / f"counts{suffix}", ramp()) for suffix in (".png", ".tif")]
+    (tmp_path / "flir.jpg").write_bytes(radiometric_jpeg(block(ramp(low=13000))))
+    (tmp_path / "flir.fff").write_bytes(block(ramp(low=13000)))
+    for source in [*sources, tmp_path / "flir.jpg", tmp_path / "flir.fff"]:
+        frame = thermal.read(source)
+        target = tmp_path / "out" / FRAMES.result_name(source)
+        thermal.write(target, frame.values, frame, overwrite=True)
+        np.testing.assert_allclose(thermal.read(target).values, frame.values, atol=1e-4)
 
 
 def test_reading_loads_no_torch() -> None:
