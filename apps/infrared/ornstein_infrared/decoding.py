@@ -82,7 +82,7 @@ def pages(path: Path) -> int:
     """How many frames there are."""
     head = _head(path)
     if head[:4] in flir.MAGIC:
-        return len(flir.split(path.read_bytes()))
+        return len(flir.spans(path))
     if head[:4] in _TIFF:
         import tifffile
 
@@ -101,8 +101,11 @@ def decode(path: Path, page: int | None, constants: bool = True) -> Decoded:
     """
     head = _head(path)
     if head[:4] in flir.MAGIC:
-        blocks = flir.split(path.read_bytes())
-        return _radiometric(flir.parse(blocks[_chosen(path, len(blocks), page)], path, constants), About(), constants)
+        spans = flir.spans(path)
+        begin, end = spans[_chosen(path, len(spans), page)]
+        with path.open("rb") as file:
+            file.seek(begin)
+            return _radiometric(flir.parse(file.read(end - begin), path, constants), About(), constants)
     if head[:4] in _TIFF:
         return _tiff(path, page)
     with _opened(path) as picture:

@@ -7,6 +7,7 @@ checked against the file.
 """
 
 import io
+import mmap
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -67,13 +68,13 @@ def block_of_jpeg(data: bytes) -> bytes | None:
     return b"".join(parts[number] for number in sorted(parts))
 
 
-def split(data: bytes) -> list[memoryview]:
-    """The blocks of a file, one a frame."""
-    view = memoryview(data)
-    return [view[begin:end] for begin, end in _blocks(data)]
+def spans(path: Path) -> list[tuple[int, int]]:
+    """Where the blocks of a file, one a frame, begin and end; the file is not brought into memory."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return list(_blocks(data))
 
 
-def parse(block: bytes | memoryview, path: Path, constants: bool = True) -> RawFrame:
+def parse(block: bytes, path: Path, constants: bool = True) -> RawFrame:
     """The frame in a block, with its constants or, where they are not wanted or damaged, without.
 
     Raises:
@@ -88,14 +89,12 @@ def parse(block: bytes | memoryview, path: Path, constants: bool = True) -> RawF
         raise UserError(f"the radiometric data of {path} are damaged ({error}); copy the file again") from None
 
 
-def _blocks(data: bytes) -> Iterator[tuple[int, int]]:
+def _blocks(data: mmap.mmap) -> Iterator[tuple[int, int]]:
     """Begin and end of every block; a block reaches to the next one that has a header after its records."""
-    begin = 0 if is_sequence(data) else -1
+    begin = 0 if is_sequence(data[:4]) else -1
     while begin >= 0:
         try:
-            reach = begin + max(
-                [_HEADER, *(offset + length for _, offset, length in _directory(memoryview(data)[begin:]))]
-            )
+            reach = begin + max([_HEADER, *(offset + length for _, offset, length in _directory(data, begin))])
         except (_Broken, struct.error):
             reach = begin + _HEADER
         found = [place for magic in MAGIC if (place := data.find(magic, min(reach, len(data)))) >= 0]
@@ -104,32 +103,32 @@ def _blocks(data: bytes) -> Iterator[tuple[int, int]]:
         begin = following
 
 
-def _directory(block: bytes | memoryview) -> list[tuple[int, int, int]]:
-    """Type, offset and length of every record."""
-    if block[:4] not in MAGIC or len(block) < _HEADER:
+def _directory(data: bytes | mmap.mmap, begin: int = 0) -> list[tuple[int, int, int]]:
+    """Type, offset and length of every record of the block at `begin`."""
+    if data[begin : begin + 4] not in MAGIC or len(data) < begin + _HEADER:
         raise _Broken("its header is missing")
     for order in (">", "<"):
-        version, place, count = struct.unpack_from(f"{order}3I", block, 0x14)
+        version, place, count = struct.unpack_from(f"{order}3I", data, begin + 0x14)
         if 100 <= version < 200:
             break
     else:
         raise _Broken("its version is unknown")
-    if place + count * _ENTRY > len(block):
+    if begin + place + count * _ENTRY > len(data):
         raise _Broken("its directory is cut off")
     found = []
     for entry in range(count):
-        kind, offset, length = struct.unpack_from(f"{order}H10x2I", block, place + entry * _ENTRY)
+        kind, offset, length = struct.unpack_from(f"{order}H10x2I", data, begin + place + entry * _ENTRY)
         if kind:
             found.append((kind, offset, length))
     return found
 
 
-def _records(block: bytes | memoryview) -> Iterator[tuple[int, bytes]]:
+def _records(block: bytes) -> Iterator[tuple[int, bytes]]:
     for kind, offset, length in _directory(block):
         if kind in (_RAW, _CAMERA):
             if offset + length > len(block):
                 raise _Broken("a record is cut off")
-            yield kind, bytes(block[offset : offset + length])
+            yield kind, block[offset : offset + length]
 
 
 def _order(record: bytes) -> str:
