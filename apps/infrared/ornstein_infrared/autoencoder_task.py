@@ -10,15 +10,15 @@ from torch import Tensor
 from ornstein.errors import UserError
 from ornstein.networks.vq import VQAutoencoder
 from ornstein.objectives.autoencoding import Autoencoding
-from ornstein.pictures.sizes import pad_to_multiple
 from ornstein.published_shift import reconstruction
 from ornstein.samplers.ancestral import Ancestral
 from ornstein.training.data import is_repeat
 from ornstein.training.schedule import Schedule
 from ornstein.training.task import Batch, Task
+from ornstein_infrared.representation import ThermalSpace
 
 SMALLEST_ERROR = 1e-10
-"""Mean square that counts for a frame that comes back without error: 106 dB."""
+"""Mean square that counts for a frame that comes back without error: 100 dB."""
 
 
 class AutoencoderTask(Task):
@@ -67,14 +67,14 @@ class AutoencoderTask(Task):
             log_grad_norm=log_grad_norm,
             init_from=init_from,
         )
-        self.channels = autoencoder.in_channels
+        self.space = ThermalSpace(scale=1, channels=autoencoder.in_channels, multiple=autoencoder.factor)
 
     def prepare_batch(self, batch: Batch) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
         """The pictures (B, C, H, W)."""
-        return batch["clean"].expand(-1, self.channels, -1, -1), None, {}
+        return self.space.forward(batch["gt"]), None, {}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """PSNR in dB of the frames that come back, over the range [-1, 1], and the share of codes that a frame uses."""
+        """PSNR in dB of the frames that come back, over their range, and the share of codes that a frame uses."""
         self._score(batch, "val")
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
@@ -88,12 +88,11 @@ class AutoencoderTask(Task):
     def _score(self, batch: Batch, stage: str) -> None:
         network = self.denoiser.network
         assert isinstance(network, VQAutoencoder)
-        clean = batch["clean"]
-        pictures = pad_to_multiple(clean, network.factor).expand(-1, self.channels, -1, -1)
-        z = network.encode(pictures)
+        clean = batch["gt"]
+        z = network.encode(self.space.forward(self.space.pad(clean)))
         codes, indices = network.quantize(z)
-        decoded = network.decode(codes.to(z.dtype), quantize=False).float().mean(1, keepdim=True)
-        error = (decoded[..., : clean.shape[-2], : clean.shape[-1]] - clean).square().mean().clamp(min=SMALLEST_ERROR)
-        scores = {"psnr": 10 * torch.log10(4 / error), "codes_used": indices.unique().numel() / network.n_embed}
+        decoded = self.space.inverse(network.decode(codes.to(z.dtype), quantize=False).float(), clean.shape[-2:])
+        error = (decoded - clean).square().mean().clamp(min=SMALLEST_ERROR)
+        scores = {"psnr": -10 * torch.log10(error), "codes_used": indices.unique().numel() / network.n_embed}
         named = {f"{stage}/{name}": value for name, value in scores.items()}
         self.log_means(named, 0 if is_repeat(batch) else len(clean))

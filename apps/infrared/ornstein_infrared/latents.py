@@ -115,8 +115,9 @@ def encoded(file: Path, network: "VQAutoencoder", scale: int, device: "torch.dev
 
     from ornstein.pictures.sizes import upscale
     from ornstein_infrared import thermal
+    from ornstein_infrared.datasets import usual_range
     from ornstein_infrared.degradations.bicubic import shrink
-    from ornstein_infrared.normalization import PercentileLinear, normalize
+    from ornstein_infrared.normalization import normalize
 
     frame = thermal.read(file)
     unit = math.lcm(scale, network.factor)
@@ -125,7 +126,7 @@ def encoded(file: Path, network: "VQAutoencoder", scale: int, device: "torch.dev
         raise UserError(f"{file} has {frame.size[1]} x {frame.size[0]} pixels, less than {unit}; take it out")
     values = frame.values[:height, :width]
     small = shrink(values.astype(np.uint8) if frame.dtype == np.uint8 else values, scale)
-    measured = PercentileLinear()(small)
+    measured = usual_range(frame)(small)
     clean = normalize(values, measured.low, measured.high)
 
     def picture(z: Any) -> "Tensor":

@@ -1,5 +1,8 @@
 """Normalised frames <-> the pictures that autoencoders and processes work on.
 
+Frames are float, 0 and 1 the ends of their range, as `ornstein_infrared.datasets` gives them; a little of what lies
+beyond is kept. Pictures are in [-1, 1], likewise.
+
 Legend: B batch, C channels of the picture (1, or 3 equal ones), H and W sides of the clean frame, h and w of the
 measured one (H = scale h), p patch, f factor.
 """
@@ -15,7 +18,7 @@ from ornstein.pictures.sizes import Padding, pad_to_multiple
 
 @dataclass(frozen=True)
 class ThermalSpace:
-    """Frames (B, 1, H, W), normalised to about [-1, 1], as a model takes them.
+    """Frames (B, 1, H, W) as a model takes them.
 
     Three kinds of models share it; each makes y by itself from what `observation` gives.
 
@@ -38,7 +41,7 @@ class ThermalSpace:
     padding: Padding = "reflect"
     """How they are padded; reflection falls back to replication where a side is too short for it."""
     bound: float = 1.5
-    """Values beyond +-bound are cut off on the way in and out; published: 1, on frames in [-1, 1]."""
+    """Values of pictures beyond +-bound are cut off on the way in and out; published: 1."""
 
     def __post_init__(self) -> None:
         if self.padding not in get_args(Padding):
@@ -66,10 +69,10 @@ class ThermalSpace:
 
     def inverse(self, pictures: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """Frames (B, 1, H, W), cut to `size` (H, W), of x0 without an autoencoder or of decoded pictures."""
-        frames = F.pixel_shuffle(pictures, self.patch).mean(1, keepdim=True)
+        grey = F.pixel_shuffle(pictures, self.patch).mean(1, keepdim=True)
         if size is not None:
-            frames = frames[..., : size[0], : size[1]]
-        return frames.clamp(-self.bound, self.bound)
+            grey = grey[..., : size[0], : size[1]]
+        return (grey.clamp(-self.bound, self.bound) + 1) / 2
 
     def observation(self, measured: Tensor) -> Tensor:
         """What `prepare` of the denoiser takes, (B, C, h, w), of `measured` (B, 1, h, w), whose sides are padded.
@@ -79,7 +82,21 @@ class ThermalSpace:
         """
         if measured.ndim != 4 or measured.shape[1] != 1:
             raise ValueError(f"a batch of frames is (B, 1, h, w), not {tuple(measured.shape)}")
-        return measured.clamp(-self.bound, self.bound).expand(-1, self.channels, -1, -1)
+        return (2 * measured - 1).clamp(-self.bound, self.bound).expand(-1, self.channels, -1, -1)
+
+    def measured(self, picture: Tensor) -> Tensor:
+        """The measured frame as `observation` takes its tiles: as it is."""
+        return picture
+
+    def condition(self, mask: Tensor | None) -> dict[str, Tensor]:
+        """The condition of the denoiser's calls: none.
+
+        Raises:
+            ValueError: there is a mask; dead pixels are filled before.
+        """
+        if mask is not None:
+            raise ValueError("no model of infrared frames takes a mask")
+        return {}
 
     def pad(self, measured: Tensor) -> Tensor:
         """`measured` (..., h, w) with both sides extended to a multiple of `multiple`."""

@@ -13,6 +13,7 @@ from ornstein.denoiser import Denoiser
 from ornstein.errors import UserError
 from ornstein.latent import LatentDenoiser
 from ornstein.objectives.denoising import Objective
+from ornstein.pictures.sampling import Model, restore_picture
 from ornstein.samplers.base import Sampler
 from ornstein.tiles import Tiling
 from ornstein.training.data import is_repeat
@@ -22,7 +23,6 @@ from ornstein.training.task import Batch, Task
 from ornstein_restoration import images
 from ornstein_restoration.metrics import psnr_rgb, ssim_rgb_uniform
 from ornstein_restoration.representation import PictureSpace
-from ornstein_restoration.sampling import Model, restore_picture
 
 PERFECT = 100.0
 """PSNR in dB that counts for a picture restored without error."""

@@ -12,13 +12,12 @@ from PIL import Image
 from ornstein import checkpoint
 from ornstein.errors import UserError
 from ornstein.networks.vq import VQAutoencoder
+from ornstein.objectives.autoencoding import Autoencoding
 from ornstein.published_shift import read_autoencoder
 from ornstein.training.cli import LightningCommand, run_lightning
 from ornstein_infrared.autoencoder_data import AutoencoderData
 from ornstein_infrared.autoencoder_task import AutoencoderTask
 from ornstein_infrared.export import export
-from ornstein_infrared.frames import CleanFrames, clean_files
-from ornstein_infrared.normalization import FixedRange
 
 RECIPES = sorted((Path(__file__).parents[3] / "configs/infrared").glob("vq_*.yaml"))
 SMALL = {"in_channels": 1, "ch": 32, "ch_mult": [1, 1], "num_res_blocks": 1, "n_embed": 16}
@@ -41,7 +40,7 @@ def run(verb: str, folder: Path, target: Path, *words: str, **objective: Any) ->
             "autoencoder": {"class_path": "ornstein.networks.vq.VQAutoencoder", "init_args": SMALL},
             "objective": {"class_path": "ornstein.objectives.autoencoding.Autoencoding", "init_args": objective},
         },
-        "data": {"root": str(folder), "batch_size": 2, "crop": 16, "valid_files": 2, "test_files": 1, "num_workers": 0},
+        "data": {"root": str(folder), "batch_size": 2, "crop": 16, "num_workers": 0},
         "trainer": {
             "accelerator": "cpu", "devices": 1, "max_steps": 4, "log_every_n_steps": 1, "logger": False,
             "num_sanity_val_steps": 0, "default_root_dir": str(target), "enable_progress_bar": False,
@@ -97,42 +96,49 @@ def test_fit_resume_and_export(folder: Path, tmp_path: Path, capsys: pytest.Capt
         run("predict", folder, tmp_path, f"--ckpt_path={last}", **adversary)
 
 
-def test_frames_and_their_splits(folder: Path, tmp_path: Path) -> None:
-    names = {split: [path.stem for path in clean_files(folder, split, 2, 1)] for split in ("train", "val", "test")}
-    assert names == {"train": list("0123456"), "val": ["7", "8"], "test": ["9"]}
-    frames = CleanFrames(clean_files(folder, "train", 2, 1), normalization=FixedRange(), crop=8, flip=True, seed=3)
-    item = frames[5]
-    assert item["clean"].shape == (1, 8, 8)
-    assert torch.equal(item["clean"], frames[5]["clean"])
-    kept = CleanFrames(frames.files, normalization=FixedRange(), crop=8, flip=True, in_memory=True, seed=3)
-    assert torch.equal(item["clean"], kept[5]["clean"])
-    kept.set_epoch(1)
-    assert not torch.equal(item["clean"], kept[5]["clean"])
-    pixels = torch.from_numpy(np.asarray(Image.open(folder / "3.png")).astype(np.float32))
-    whole = CleanFrames(frames.files, normalization=FixedRange())[3]
-    torch.testing.assert_close(whole["clean"][0], 2 * pixels / 255 - 1)
-    assert whole["name"] == "3"
-
-    (tmp_path / "train" / "HR").mkdir(parents=True)
-    (tmp_path / "valid").mkdir()
-    for target in ("train/HR/a.png", "valid/b.png"):
-        (tmp_path / target).write_bytes((folder / "0.png").read_bytes())
-    assert clean_files(tmp_path, "train") == [tmp_path / "train/HR/a.png"]
-    assert clean_files(tmp_path, "val") == [tmp_path / "valid/b.png"]
+def test_splits_and_signals(folder: Path, tmp_path: Path) -> None:
+    data = AutoencoderData(folder, crop=16, batch_size=2, num_workers=0)
+    parts = {"val": data.val_dataloader(), "test": data.test_dataloader()}
+    assert {name: [batch["name"][0] for batch in loader] for name, loader in parts.items()} == {
+        "val": ["8"],
+        "test": ["9"],
+    }
+    task = AutoencoderTask(VQAutoencoder(3, 32, (1, 1), 1, n_embed=16), Autoencoding())
+    batch = next(iter(data.train_dataloader()))
+    x0, y, condition = task.prepare_batch(batch)
+    assert (y, condition) == (None, {})
+    torch.testing.assert_close(x0, (2 * batch["gt"] - 1).expand(-1, 3, -1, -1))
+    assert x0.shape == (2, 3, 16, 16)
+    pixels = torch.from_numpy(np.asarray(Image.open(folder / "8.png")).astype(np.float32))
+    torch.testing.assert_close(next(iter(parts["val"]))["gt"][0, 0], pixels / 255)
 
 
-def test_what_does_not_fit_is_refused(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="10 frames, 5"):
-        clean_files(folder, "train", 5, 5)
-    with pytest.raises(UserError, match="no file or folder"):
-        clean_files(tmp_path / "none", "train")
-    (tmp_path / "train").mkdir()
-    with pytest.raises(UserError, match="none called val"):
-        clean_files(tmp_path, "val")
+def test_a_frame_that_comes_back_exactly(folder: Path) -> None:
+    """100 dB, where a plain mean would be infinite."""
+
+    class Same(VQAutoencoder):
+        def encode(self, x: torch.Tensor) -> torch.Tensor:
+            self.kept = x
+            return super().encode(x)
+
+        def decode(self, z: torch.Tensor, quantize: bool = True) -> torch.Tensor:
+            return self.kept
+
+    task = AutoencoderTask(Same(1, 32, (1, 1), 1, n_embed=16), Autoencoding())
+    logged: dict[str, Any] = {}
+    task.log_means = lambda values, weight: logged.update(values)  # type: ignore[method-assign]
+    (batch,) = AutoencoderData(folder, num_workers=0).test_dataloader()
+    task.test_step(batch, 0)
+    assert logged["test/psnr"].item() == pytest.approx(100)
+
+
+def test_what_does_not_fit_is_refused(folder: Path) -> None:
+    with pytest.raises(UserError, match="frames have 1, or 3"):
+        AutoencoderTask(VQAutoencoder(4, 32, (1, 1), 1, n_embed=16), Autoencoding())
+    with pytest.raises(UserError, match="valid_files"):
+        AutoencoderData(folder, valid_files=0)
     with pytest.raises(UserError, match="less than the crop of 21"):
-        CleanFrames(clean_files(folder, "train", 2, 1), crop=21)[0]
-    with pytest.raises(UserError, match="at least 1"):
-        CleanFrames([], crop=0)
+        next(iter(AutoencoderData(folder, crop=21, num_workers=0).train_dataloader()))
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)

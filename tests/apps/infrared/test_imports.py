@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+TRAINING = {"lightning", "torchmetrics", "tensorboard", "matplotlib", "jsonargparse"}
+
 
 def loaded_by(statement: str) -> set[str]:
     """Top-level modules in a fresh process after `statement`."""
@@ -10,15 +12,26 @@ def loaded_by(statement: str) -> set[str]:
     return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
 
 
-def test_package_and_commands_are_light() -> None:
-    found = loaded_by("import ornstein_infrared, ornstein_infrared.commands")
-    assert not found & {"torch", "numpy", "scipy", "PIL", "yaml", "lightning", "matplotlib", "jsonargparse"}
+def importing(*modules: str) -> set[str]:
+    return loaded_by("\n".join(f"import {name}" for name in modules))
+
+
+def test_package_commands_and_verbs_of_models_are_light() -> None:
+    names = ("commands", "autoencoder_commands", "published", "export", "latents")
+    found = importing("ornstein_infrared", *(f"ornstein_infrared.{name}" for name in names))
+    assert not found & {*TRAINING, "torch", "numpy", "scipy", "PIL", "yaml"}
+
+
+def test_inference_loads_nothing_that_only_training_needs() -> None:
+    found = importing("ornstein.latent", "ornstein.pictures.sampling", "ornstein_infrared.representation")
+    assert "torch" in found
+    assert not found & TRAINING
 
 
 def test_reading_frames_and_measuring_them_loads_no_training() -> None:
-    found = loaded_by("import ornstein_infrared.thermal, ornstein_infrared.normalization, ornstein_infrared.metrics")
+    found = importing("ornstein_infrared.thermal", "ornstein_infrared.normalization", "ornstein_infrared.metrics")
     assert "numpy" in found
-    assert not found & {"torch", "lightning", "torchmetrics", "torchvision", "matplotlib"}
+    assert not found & {*TRAINING, "torch", "torchvision"}
 
 
 def test_functions_are_not_shadowed_by_the_module_of_their_name() -> None:

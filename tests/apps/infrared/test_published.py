@@ -10,6 +10,8 @@ from reference_weights import filled, formula_weights, shapes_of
 from torch import Tensor, nn
 
 from ornstein import checkpoint
+from ornstein.cli.apps import resolve
+from ornstein.cli.parser import run_function
 from ornstein.config import describe
 from ornstein.denoiser import Denoiser
 from ornstein.errors import UserError
@@ -23,6 +25,7 @@ from ornstein.published_files import read
 from ornstein.published_shift import computed
 from ornstein.samplers.ancestral import Ancestral
 from ornstein.uncertainty import UncertaintyGuided
+from ornstein_infrared.commands import app
 from ornstein_infrared.export import export
 from ornstein_infrared.published import import_checkpoint
 from ornstein_infrared.representation import ThermalSpace
@@ -144,6 +147,22 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=message):
             import_checkpoint(path, target, autoencoder=autoencoder)
     assert not target.exists()
+
+
+def test_as_a_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, autoencoder = saved(tmp_path / "DifIISR.pth", swin()), saved(tmp_path / "vq.pth", vq())
+    own, back = tmp_path / "own.safetensors", tmp_path / "back.pth"
+    run_function(
+        resolve(app.verbs["import"].target),
+        [str(source), "-o", str(own), "--autoencoder", str(autoencoder), "--half"],
+        prog="ornstein infrared import",
+    )
+    words = [str(own), "-o", str(back), "--layout", "published", "--weights", "raw"]
+    run_function(resolve(app.verbs["export"].target), words, prog="ornstein infrared export")
+    assert capsys.readouterr().out.split() == [str(own), str(back)]
+    stored = read(back)["state_dict"]
+    for name, tensor in read(source).items():
+        torch.testing.assert_close(stored[name], tensor, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,14 @@ import pytest
 import torch
 from hypothesis import given
 
+from ornstein.denoiser import Denoiser
 from ornstein.latent import LatentDenoiser, as_pictures
 from ornstein.networks.vq import VQAutoencoder
 from ornstein.parameterization import X0
+from ornstein.pictures.sampling import Model, restore_picture
 from ornstein.process.residual_shift import ResidualShift
 from ornstein.samplers.ancestral import Ancestral
+from ornstein.tiles import Tiling
 from ornstein.uncertainty import UncertaintyGuided
 from ornstein.wrapped_parameterizations import RangeScaling, ScaledInput
 from ornstein_infrared.representation import ThermalSpace
@@ -25,7 +28,7 @@ class Last(torch.nn.Module):
 
 
 def frames(*shape: int) -> torch.Tensor:
-    return torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 2.6 - 1.3
+    return torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 1.4 - 0.2
 
 
 @given(channels=st.sampled_from([1, 3]), patch=st.sampled_from([1, 2]), height=st.integers(1, 5))
@@ -52,14 +55,13 @@ def test_frames_of_any_size_are_padded(height: int, width: int, padding: Any) ->
 
 def test_the_mean_of_three_decoded_channels_is_the_frame() -> None:
     pictures = torch.stack([torch.full((4, 4), v) for v in (0.1, 0.2, 0.6)])[None]
-    torch.testing.assert_close(ThermalSpace(channels=3).inverse(pictures), torch.full((1, 1, 4, 4), 0.3))
+    torch.testing.assert_close(ThermalSpace(channels=3).inverse(pictures), torch.full((1, 1, 4, 4), 0.65))
 
 
 def test_values_far_outside_are_cut() -> None:
-    space, wild = ThermalSpace(), torch.tensor([[[[-9.0, 0.5, 1.4, 9.0]]]])
-    expected = torch.tensor([-1.5, 0.5, 1.4, 1.5])
-    assert torch.equal(space.forward(wild).flatten(), expected)
-    assert torch.equal(space.inverse(wild).flatten(), expected)
+    space, wild = ThermalSpace(), torch.tensor([[[[-9.0, 0.5, 1.25, 9.0]]]])
+    assert torch.equal(space.forward(wild).flatten(), torch.tensor([-1.5, 0.0, 1.5, 1.5]))
+    assert torch.equal(space.inverse(wild).flatten(), torch.tensor([-0.25, 0.75, 1.125, 1.25]))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -85,7 +87,37 @@ def test_without_one_the_process_runs_on_pixels() -> None:
     ready, y, condition = denoiser.prepare(space.observation(measured))
     sample = Ancestral(3, eta=0.0)(ready, ready.process.start(torch.zeros_like(y), y), y, None, None, **condition)
     expected = torch.nn.functional.interpolate(measured, scale_factor=4, mode="bicubic")
-    torch.testing.assert_close(space.inverse(sample), expected.clamp(-1.5, 1.5))
+    torch.testing.assert_close(space.inverse(sample), expected.clamp(-0.25, 1.25))
+
+
+@pytest.mark.parametrize("latents", [False, True])
+def test_frames_are_enlarged_whole_or_in_tiles(latents: bool) -> None:
+    """A network that gives what it is shown works pixel by pixel, so tiles have to agree with the whole frame."""
+
+    class Blocks(VQAutoencoder):
+        def encode(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.avg_pool2d(x, 4).expand(-1, 3, -1, -1)
+
+        def decode(self, z: torch.Tensor, quantize: bool = True) -> torch.Tensor:
+            return z[:, :1].repeat_interleave(4, -1).repeat_interleave(4, -2)
+
+    if latents:
+        autoencoder = Blocks(1, 32, (1, 1, 1), num_res_blocks=1, n_embed=16)
+        denoiser: Denoiser = LatentDenoiser(Last(), ResidualShift(3), autoencoder)
+        space = ThermalSpace(factor=4, multiple=8)
+    else:
+        denoiser = UncertaintyGuided(Last(), ResidualShift(3), ScaledInput(X0(), RangeScaling()), patch=1)
+        space = ThermalSpace(multiple=8)
+    model = Model(denoiser, Ancestral(3), space)
+    frame = torch.full((1, 20, 40), 0.3) if not latents else frames(1, 20, 40)
+    whole = restore_picture(model, frame)
+    assert whole.shape == (1, 80, 160)
+    tiles = restore_picture(model, frame, tiling=Tiling(size=16, overlap=8))
+    torch.testing.assert_close(tiles, whole)
+    if latents:
+        torch.testing.assert_close(whole, frame.repeat_interleave(4, -1).repeat_interleave(4, -2))
+    with pytest.raises(ValueError, match="mask"):
+        restore_picture(model, frame, torch.ones(1, 20, 40))
 
 
 @pytest.mark.parametrize(

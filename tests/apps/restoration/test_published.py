@@ -34,6 +34,7 @@ from ornstein.networks.residual_unet import ResidualUNet
 from ornstein.networks.unet import UNet
 from ornstein.networks.vq import VQAutoencoder
 from ornstein.parameterization import X0, Residual, ResNoise
+from ornstein.pictures.sampling import Model, restore_picture
 from ornstein.process.rddm import RDDM, LinearIncrements, PowerIncrements
 from ornstein.process.resfusion import CosinePro, LinearPro, Resfusion
 from ornstein.process.residual_shift import JOURNAL4, ResidualShift
@@ -57,7 +58,6 @@ from ornstein_restoration.publish import coefficient_tables
 from ornstein_restoration.published import import_checkpoint
 from ornstein_restoration.regression import RegressionUpscaler
 from ornstein_restoration.representation import PictureSpace
-from ornstein_restoration.sampling import Model, restore_picture
 
 NETWORKS = ("UPSR Swin-UNet", "ATD", "RDDM_Unet", "DiT", "RDDM UnetRes", "RDDM ResidualDiffusion")
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ornstein.denoiser import Denoiser
 from ornstein.errors import UserError
 from ornstein.parameterization import X0
+from ornstein.pictures.sampling import Model, restore_picture
 from ornstein.process.rddm import RDDM
 from ornstein.process.residual_shift import ResidualShift
 from ornstein.process.upsr import UPSR
@@ -16,7 +17,6 @@ from ornstein.samplers.ancestral import Ancestral
 from ornstein.tiles import Tiling, tile_starts
 from ornstein.uncertainty import UncertaintyGuided
 from ornstein_restoration.representation import PictureSpace
-from ornstein_restoration.sampling import Model, restore_picture
 
 
 class Local(nn.Module):

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from ornstein.checkpoint import save
 from ornstein.denoiser import Denoiser
 from ornstein.errors import UserError
+from ornstein.latent import LatentDenoiser
 from ornstein.networks.unet import UNet
+from ornstein.networks.vq import VQAutoencoder
 from ornstein.objectives.distillation import OneStepDistillation, Term
 from ornstein.parameterization import X0
 from ornstein.process.residual_shift import ResidualShift
@@ -103,6 +105,26 @@ def test_further_terms_are_weighted() -> None:
     expected = (0.2 * start() + 0.1 - 0.3).abs().mean()
     torch.testing.assert_close(found["term_0"], expected.detach())
     torch.testing.assert_close(found["loss"], plain["loss"] + 0.5 * expected)
+
+
+def test_a_term_on_pictures_sees_decoded_latents() -> None:
+    class Half(nn.Module):
+        def forward(self, x: Tensor, t: Tensor, measured: Tensor) -> Tensor:
+            return x / 2
+
+    seen: list[Tensor] = []
+
+    def distance(found: Tensor, truth: Tensor) -> Tensor:
+        seen.extend((found, truth))
+        return (found - truth).abs().mean()
+
+    autoencoder = VQAutoencoder(1, 32, (1, 1, 1), num_res_blocks=1, n_embed=8)
+    student, teacher = (LatentDenoiser(Half(), ResidualShift(), autoencoder) for _ in range(2))
+    objective = OneStepDistillation(teacher, Ancestral(2, eta=0.0), terms=[Term(distance, decoded=True)])
+    x0, measured = student.latents(torch.zeros(1, 1, 16, 16)), torch.zeros(1, 1, 4, 4)
+    found = objective(student, x0, measured, generator=torch.Generator().manual_seed(0))
+    assert [each.shape for each in seen] == [(1, 1, 16, 16)] * 2
+    torch.testing.assert_close(found["term_0"], (seen[0] - seen[1]).abs().mean())
 
 
 def test_the_teacher_comes_from_a_file_and_stays_as_it_is(tmp_path: Path) -> None:
