@@ -56,7 +56,7 @@ def told(path: Path) -> Iterator[None]:
             warnings.simplefilter("ignore", PIL.DecompressionBombWarning)  # half as many pixels as the error
             yield
     except PIL.DecompressionBombError:
-        raise UserError(f"{path} has more than 179 million pixels; cut it into parts") from None
+        raise UserError(f"{path} has more pixels than any camera; cut it into parts") from None
     except PIL.UnidentifiedImageError:
         raise UserError(f"{path} is no frame that can be read; give PNG, JPEG, TIFF, BMP, FFF or SEQ") from None
     except (
@@ -82,7 +82,7 @@ def pages(path: Path) -> int:
     """How many frames there are."""
     head = _head(path)
     if head[:4] in flir.MAGIC:
-        return len(flir.split(path.read_bytes()))
+        return len(flir.spans(path))
     if head[:4] in _TIFF:
         import tifffile
 
@@ -92,8 +92,8 @@ def pages(path: Path) -> int:
         return _frames(picture)
 
 
-def decode(path: Path, page: int | None) -> Decoded:
-    """Read one frame.
+def decode(path: Path, page: int | None, constants: bool = True) -> Decoded:
+    """Read one frame, radiometric ones with the constants that make temperatures or without.
 
     Raises:
         UserError: several pages and none chosen, one that is not there, or a type that no camera writes. Damaged files
@@ -101,12 +101,15 @@ def decode(path: Path, page: int | None) -> Decoded:
     """
     head = _head(path)
     if head[:4] in flir.MAGIC:
-        blocks = flir.split(path.read_bytes())
-        return _radiometric(flir.parse(blocks[_chosen(path, len(blocks), page)], path), About())
+        spans = flir.spans(path)
+        begin, end = spans[_chosen(path, len(spans), page)]
+        with path.open("rb") as file:
+            file.seek(begin)
+            return _radiometric(flir.parse(file.read(end - begin), path, constants), About(), constants)
     if head[:4] in _TIFF:
         return _tiff(path, page)
     with _opened(path) as picture:
-        return _picture(path, picture, page)
+        return _picture(path, picture, page, constants)
 
 
 def _head(path: Path) -> bytes:
@@ -119,7 +122,14 @@ def _opened(path: Path) -> "Iterator[PIL.Image]":
     from PIL import Image as PIL
 
     with path.open("rb") as file:
-        yield PIL.open(file, formats=_FORMATS)
+        picture = PIL.open(file, formats=_FORMATS)
+        _check_size(path, *picture.size)
+        yield picture
+
+
+def _check_size(path: Path, width: int, height: int) -> None:
+    if width * height > flir.LARGEST:
+        raise UserError(f"{path} has {width} x {height} pixels, more than any camera; cut it into parts")
 
 
 def _chosen(path: Path, count: int, page: int | None) -> int:
@@ -132,8 +142,8 @@ def _chosen(path: Path, count: int, page: int | None) -> int:
     return page
 
 
-def _radiometric(frame: flir.RawFrame, about: About) -> Decoded:
-    notes = () if frame.planck else ("the file has raw counts and no constants to make temperatures of them",)
+def _radiometric(frame: flir.RawFrame, about: About, constants: bool) -> Decoded:
+    notes = () if frame.planck or not constants else ("the file has no constants to make temperatures of its counts",)
     return Decoded(frame.counts, frame.planck, about=about, notes=notes)
 
 
@@ -142,7 +152,7 @@ def _frames(picture: "PIL.Image") -> int:
     return 1 if picture.format == "MPO" else getattr(picture, "n_frames", 1)
 
 
-def _picture(path: Path, picture: "PIL.Image", page: int | None) -> Decoded:
+def _picture(path: Path, picture: "PIL.Image", page: int | None, constants: bool) -> Decoded:
     chosen = _chosen(path, _frames(picture), page)
     exif = picture.getexif()
     orientation = exif.get(ORIENTATION, 1)
@@ -150,7 +160,7 @@ def _picture(path: Path, picture: "PIL.Image", page: int | None) -> Decoded:
     if picture.format in ("JPEG", "MPO"):
         block = flir.block_of_jpeg(path.read_bytes())
         if block is not None:  # the raw picture is not turned by the orientation of the other one
-            return _radiometric(flir.parse(block, path), about)
+            return _radiometric(flir.parse(block, path, constants), about, constants)
     if chosen:
         picture.seek(chosen)
     if picture.format == "PNG":
@@ -195,6 +205,9 @@ def _tiff(path: Path, page: int | None) -> Decoded:
         one = found[_chosen(path, len(found), page)]
         if str(one.dtype) not in _TYPES:
             raise UserError(f"{path} holds {one.dtype}; convert it to 8 or 16 bits or to float")
+        _check_size(path, one.imagewidth, one.imagelength)
+        if one.samplesperpixel > 4 or one.imagedepth > 1:
+            raise UserError(f"{path} holds {one.samplesperpixel} channels; give a frame with one")
         values = one.asarray()
         colours = tifffile.PHOTOMETRIC(one.photometric).name
         if colours == "PALETTE":

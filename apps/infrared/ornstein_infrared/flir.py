@@ -7,6 +7,7 @@ checked against the file.
 """
 
 import io
+import mmap
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ Counts = npt.NDArray[np.uint16]
 MAGIC = (b"FFF\0", b"AFF\0")
 _RAW, _CAMERA = 1, 32
 _HEADER, _ENTRY, _RAW_HEADER, _CAMERA_SIZE = 64, 32, 32, 0x310
-_LARGEST = 2**26
+LARGEST = 2**25
 """Most pixels of a frame; far above any camera, far below what fills a memory."""
 
 
@@ -67,14 +68,14 @@ def block_of_jpeg(data: bytes) -> bytes | None:
     return b"".join(parts[number] for number in sorted(parts))
 
 
-def split(data: bytes) -> list[memoryview]:
-    """The blocks of a file, one a frame."""
-    view = memoryview(data)
-    return [view[begin:end] for begin, end in _blocks(data)]
+def spans(path: Path) -> list[tuple[int, int]]:
+    """Where the blocks of a file, one a frame, begin and end; the file is not brought into memory."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return list(_blocks(data))
 
 
-def parse(block: bytes | memoryview, path: Path) -> RawFrame:
-    """The frame in a block.
+def parse(block: bytes, path: Path, constants: bool = True) -> RawFrame:
+    """The frame in a block, with its constants or, where they are not wanted or damaged, without.
 
     Raises:
         UserError: no counts in it, a damaged block, or constants that no camera has.
@@ -83,19 +84,17 @@ def parse(block: bytes | memoryview, path: Path) -> RawFrame:
         records = dict(_records(block))
         if _RAW not in records:
             raise _Broken("it has no raw counts")
-        return RawFrame(_counts(records[_RAW]), _planck(records[_CAMERA]) if _CAMERA in records else None)
+        return RawFrame(_counts(records[_RAW]), _planck(records[_CAMERA]) if constants and _CAMERA in records else None)
     except (_Broken, struct.error, ValueError, RuntimeError) as error:
         raise UserError(f"the radiometric data of {path} are damaged ({error}); copy the file again") from None
 
 
-def _blocks(data: bytes) -> Iterator[tuple[int, int]]:
+def _blocks(data: mmap.mmap) -> Iterator[tuple[int, int]]:
     """Begin and end of every block; a block reaches to the next one that has a header after its records."""
-    begin = 0 if is_sequence(data) else -1
+    begin = 0 if is_sequence(data[:4]) else -1
     while begin >= 0:
         try:
-            reach = begin + max(
-                [_HEADER, *(offset + length for _, offset, length in _directory(memoryview(data)[begin:]))]
-            )
+            reach = begin + max([_HEADER, *(offset + length for _, offset, length in _directory(data, begin))])
         except (_Broken, struct.error):
             reach = begin + _HEADER
         found = [place for magic in MAGIC if (place := data.find(magic, min(reach, len(data)))) >= 0]
@@ -104,32 +103,32 @@ def _blocks(data: bytes) -> Iterator[tuple[int, int]]:
         begin = following
 
 
-def _directory(block: bytes | memoryview) -> list[tuple[int, int, int]]:
-    """Type, offset and length of every record."""
-    if block[:4] not in MAGIC or len(block) < _HEADER:
+def _directory(data: bytes | mmap.mmap, begin: int = 0) -> list[tuple[int, int, int]]:
+    """Type, offset and length of every record of the block at `begin`."""
+    if data[begin : begin + 4] not in MAGIC or len(data) < begin + _HEADER:
         raise _Broken("its header is missing")
     for order in (">", "<"):
-        version, place, count = struct.unpack_from(f"{order}3I", block, 0x14)
+        version, place, count = struct.unpack_from(f"{order}3I", data, begin + 0x14)
         if 100 <= version < 200:
             break
     else:
         raise _Broken("its version is unknown")
-    if place + count * _ENTRY > len(block):
+    if begin + place + count * _ENTRY > len(data):
         raise _Broken("its directory is cut off")
     found = []
     for entry in range(count):
-        kind, offset, length = struct.unpack_from(f"{order}H10x2I", block, place + entry * _ENTRY)
+        kind, offset, length = struct.unpack_from(f"{order}H10x2I", data, begin + place + entry * _ENTRY)
         if kind:
             found.append((kind, offset, length))
     return found
 
 
-def _records(block: bytes | memoryview) -> Iterator[tuple[int, bytes]]:
+def _records(block: bytes) -> Iterator[tuple[int, bytes]]:
     for kind, offset, length in _directory(block):
         if kind in (_RAW, _CAMERA):
             if offset + length > len(block):
                 raise _Broken("a record is cut off")
-            yield kind, bytes(block[offset : offset + length])
+            yield kind, block[offset : offset + length]
 
 
 def _order(record: bytes) -> str:
@@ -145,16 +144,21 @@ def _counts(record: bytes) -> Counts:
 
     order = _order(record)
     width, height = struct.unpack_from(f"{order}2H", record, 2)
-    if not 0 < width * height <= _LARGEST:
+    if not 0 < width * height <= LARGEST:
         raise _Broken(f"its size is {width} x {height}")
     data = record[_RAW_HEADER:]
     if data[:4] == b"\x89PNG":
-        _check_png(data)
+        _check_png(data, (width, height))
         values = _smoother(np.asarray(imagecodecs.png_decode(data)))
     elif data[:4] in (b"II*\0", b"MM\0*"):
         with tifffile.TiffFile(io.BytesIO(data)) as file:
+            if file.pages.first.shape != (height, width):
+                raise _Broken(f"its TIFF has the shape {file.pages.first.shape}")
             values = file.pages.first.asarray()
     elif data[:3] == b"\xff\xd8\xff":
+        place = data.find(b"\xff\xf7")  # length, depth, then height and width
+        if place < 0 or struct.unpack_from(">2H", data, place + 5) != (height, width):
+            raise _Broken("its JPEG-LS has another size")
         values = np.asarray(imagecodecs.jpegls_decode(data))
     else:
         if len(data) < 2 * width * height:
@@ -165,11 +169,13 @@ def _counts(record: bytes) -> Counts:
     return values.astype(np.uint16)
 
 
-def _check_png(data: bytes) -> None:
+def _check_png(data: bytes, size: tuple[int, int]) -> None:
     """Pillow checks what imagecodecs takes without its end."""
     from PIL import Image
 
     with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
+        if picture.size != size:
+            raise _Broken(f"its PNG has {picture.size[0]} x {picture.size[1]} pixels")
         picture.load()
 
 

@@ -9,6 +9,7 @@ Mask = npt.NDArray[np.bool_]
 
 _SPREAD = 0.05
 _NOISE = 20.0
+_ROWS = 256
 _NEIGHBOURS = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0)]
 
 
@@ -22,11 +23,15 @@ def dead_pixels(values: npt.NDArray[Any]) -> Mask:
     """
     x = np.pad(values.astype(np.float64), 1, mode="reflect")
     height, width = values.shape
-    around = np.stack([x[1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width] for dy, dx in _NEIGHBOURS])
-    off = np.abs(values - np.median(around, axis=0))
     step = np.median(np.abs(np.diff(x, axis=1)))
-    floor = max(float(step), float(np.finfo(np.float32).eps * np.abs(values).max()), _quantum(values))
-    return (off > _NOISE * floor) & (np.ptp(around, axis=0) < _SPREAD * off)
+    floor = max(float(step), float(np.finfo(np.float32).eps * np.abs(x).max()), _quantum(values))
+    found = np.zeros(values.shape, bool)
+    for top in range(0, height, _ROWS):  # eight copies of a large frame would fill the memory
+        rows = min(_ROWS, height - top)
+        around = np.stack([x[1 + top + dy :][:rows, 1 + dx : 1 + dx + width] for dy, dx in _NEIGHBOURS])
+        off = np.abs(values[top : top + rows] - np.median(around, axis=0))
+        found[top : top + rows] = (off > _NOISE * floor) & (np.ptp(around, axis=0) < _SPREAD * off)
+    return found
 
 
 def fill(values: npt.NDArray[Any], mask: Mask) -> npt.NDArray[Any]:

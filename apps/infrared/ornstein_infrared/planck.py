@@ -51,9 +51,20 @@ class Planck:
         wrong += [name for name in ("r1", "r2", "b") if values[name] == 0]
         wrong += [name for name in ("emissivity", "window_transmission") if not 0 < values[name] <= 1]
         wrong += [name for name in ("reflected", "atmosphere", "window") if values[name] <= -KELVIN]
-        if wrong or self.distance < 0:
-            names = ", ".join(dict.fromkeys(wrong)) or "distance"
+        wrong += ["distance"] if self.distance < 0 else []
+        if not wrong and not self._finite():
+            wrong = ["the air"]
+        if wrong:
+            names = ", ".join(dict.fromkeys(wrong))
             raise UserError(f"the Planck constants ({names}) are not those of a camera; read the file as counts")
+
+    def _finite(self) -> bool:
+        """Whether the background is a number at all: damaged constants overflow."""
+        try:
+            with np.errstate(all="ignore"):
+                return bool(np.isfinite(self._path()).all())
+        except (OverflowError, ValueError, ZeroDivisionError):
+            return False
 
     @property
     def transmission(self) -> float:

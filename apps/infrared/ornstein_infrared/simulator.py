@@ -27,7 +27,7 @@ class Scene:
     def picture(self, percentiles: tuple[float, float] = (0.5, 99.5)) -> Tensor:
         """The frame in [0, 1], (1, H, W), that a camera shows: percentiles become 0 and 1 (linear AGC), 8 bits."""
         exact = self.temperature.double()
-        low, high = (float(torch.from_numpy(np.percentile(exact.numpy(), [p]))) for p in percentiles)
+        low, high = (float(level) for level in np.percentile(exact.numpy(), percentiles))
         shown = ((exact - low) / max(high - low, 1e-9)).clamp(0, 1)
         return ((255 * shown).round() / 255).float()[None]
 

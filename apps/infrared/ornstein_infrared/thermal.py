@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ornstein.errors import UserError
+from ornstein.jobs import FileKind
 from ornstein.pictures.exif import upright
 from ornstein_infrared import decoding, encoding
 from ornstein_infrared.pixels import Mask, dead_pixels, enlarged, fill
@@ -118,6 +119,10 @@ def find(path: str | Path) -> list[Path]:
     return sorted(found, key=lambda file: file.relative_to(path).as_posix())
 
 
+FRAMES = FileKind("frame", find, READABLE, (".png", ".tif", ".tiff", ".bmp"), ".tif")
+"""For commands that turn files into files: what a JPEG, FFF or SEQ becomes is a TIFF, which holds every frame."""
+
+
 def pages(path: str | Path) -> int:
     """How many frames a file has."""
     path = _checked(path)
@@ -153,8 +158,10 @@ def read(
     """
     path = _checked(path)
     with decoding.told(path):
-        raw = decoding.decode(path, page)
-    stored, notes, planck = raw.values, list(raw.notes), None if counts else raw.planck
+        raw = decoding.decode(path, page, constants=not counts)
+    stored, notes, planck = raw.values, list(raw.notes), raw.planck
+    if stored.ndim not in (2, 3) or stored.size == 0:
+        raise UserError(f"{path} holds an array of the shape {stored.shape}; give a frame with one channel")
     stored = upright(stored, raw.orientation)
     if min(stored.shape[:2]) < SHORTEST:
         raise UserError(f"{path} has {stored.shape[1]} x {stored.shape[0]} pixels; a side needs at least {SHORTEST}")
@@ -270,7 +277,7 @@ def _one_channel(path: Path, values: npt.NDArray[Any], notes: list[str]) -> npt.
     """(H, W) of (H, W[, channels])."""
     if values.ndim == 2:
         return values
-    if values.ndim != 3 or not 1 <= values.shape[2] <= 4:
+    if not 1 <= values.shape[2] <= 4:
         raise UserError(f"{path} holds an array of the shape {values.shape}; give a frame with one channel")
     if values.shape[2] in (2, 4):
         notes.append("the opacity is left away")

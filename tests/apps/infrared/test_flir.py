@@ -1,5 +1,6 @@
 """Planck's law against reference values, and FLIR files: each way of storing counts, sequences, damage."""
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +61,13 @@ def test_counts_and_temperatures_are_inverse(t: float, e: float, distance: float
 def test_no_temperature_below_absolute_zero_and_no_constants_of_no_camera() -> None:
     assert np.isnan(PLANCK.celsius(0))
     assert Planck.from_dict(PLANCK.as_dict()) == PLANCK
-    for wrong in ({"emissivity": 0.0}, {"r1": float("nan")}, {"distance": -1.0}, {"reflected": -300.0}):
+    for wrong in (
+        {"emissivity": 0.0},
+        {"r1": float("nan")},
+        {"distance": -1.0},
+        {"reflected": -300.0},
+        {"beta1": -1e9},
+    ):
         with pytest.raises(UserError, match="read the file as counts"):
             Planck.from_dict(PLANCK.as_dict() | wrong)
     for odd in ([], {"r1": 1.0}, {"r1": "1"}, {"other": 1.0}):
@@ -142,6 +149,16 @@ def test_damaged_files_say_so(tmp_path: Path, storage: Storage) -> None:
             messages.append(str(error))
     assert len(messages) > 60
     assert all("; " in message and "\n" not in message for message in messages)
+
+
+def test_damaged_constants_leave_the_counts(tmp_path: Path) -> None:
+    data = block(counts())
+    emissivity = struct.pack("<f", PLANCK.emissivity)
+    path = tmp_path / "frame.fff"
+    path.write_bytes(data.replace(emissivity, struct.pack("<f", -5.0)))
+    with pytest.raises(UserError, match="read the file as counts"):
+        thermal.read(path)
+    np.testing.assert_array_equal(thermal.read(path, counts=True, dead=False).values, counts())
 
 
 def test_a_scale_does_not_go_with_constants(tmp_path: Path) -> None:

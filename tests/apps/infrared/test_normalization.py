@@ -1,15 +1,18 @@
 """Values come back exactly, whatever the frame holds; ranges are robust; the preview is a picture."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from ornstein.config import build, describe
 from ornstein.errors import UserError
+from ornstein_infrared import thermal
 from ornstein_infrared.normalization import CLIP, FixedRange, Normalization, PercentileLinear, normalize, plateau
 
 KINDS: list[Normalization] = [PercentileLinear(), PercentileLinear(5, 95), FixedRange(), FixedRange(2600, 2700)]
@@ -30,6 +33,18 @@ def test_temperatures_come_back(base: float, spread: float, seed: int) -> None:
     frame = (base + spread * np.random.default_rng(seed).normal(size=(8, 10))).astype(np.float32)
     found = PercentileLinear()(frame)
     np.testing.assert_allclose(found.values(found.z), frame, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_files_come_back_from_the_identity(tmp_path: Path, kind: Normalization) -> None:
+    """Read, normalise, do nothing, undo, write: the same counts, those without a measurement and a fire, too."""
+    counts = np.random.default_rng(0).integers(2617, 2739, (20, 30)).astype(np.uint16)
+    counts[3, 4], counts[10:12, 10:12] = 65535, 16000
+    tifffile.imwrite(tmp_path / "frame.tif", counts)
+    frame = thermal.read(tmp_path / "frame.tif", scale=thermal.Scale(0.04, -273.15))
+    found = kind(frame.values, frame.mask)
+    thermal.write(tmp_path / "out.tif", found.values(found.z), frame)
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "out.tif"), counts)
 
 
 def test_the_range_is_linear_and_robust() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from flir_files import PLANCK, block
+from flir_files import PLANCK, block, radiometric_jpeg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -262,6 +262,34 @@ def test_cut_files_say_so(tmp_path: Path, suffix: str) -> None:
             thermal.read(path)
 
 
+@pytest.mark.parametrize("name", ["plain.tif", "packed.tif", "grey.png", "grey.jpg"])
+@pytest.mark.filterwarnings("ignore")  # of false colours that a changed byte makes
+def test_changed_bytes_are_told_in_a_line_or_read(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    values = ramp(dtype=np.uint8 if "grey" in name else np.uint16, low=50)
+    whole = saved(path, values, **({"compression": "zlib", "predictor": True} if "packed" in name else {})).read_bytes()
+    rng = np.random.default_rng(0)
+    messages: list[str] = []
+    for _ in range(80):
+        data = bytearray(whole)
+        data[int(rng.integers(min(len(data), 300)))] = int(rng.integers(256))
+        path.write_bytes(bytes(data))
+        try:
+            assert min(thermal.read(path, page=0).size) >= 8
+        except UserError as error:
+            messages.append(str(error))
+    assert messages
+    assert all("; " in message or "(" in message for message in messages)
+
+
+def test_frames_larger_than_any_camera_are_refused(tmp_path: Path) -> None:
+    """Before their pixels are made: the file has a megabyte, the frame would have a hundred."""
+    path = tmp_path / "huge.tif"
+    tifffile.imwrite(path, np.zeros((10000, 10000), np.uint8), compression="zlib")
+    with pytest.raises(UserError, match="more than any camera"):
+        thermal.read(path)
+
+
 def test_nothing_bad_is_written(tmp_path: Path) -> None:
     frame = thermal.read(saved(tmp_path / "frame.tif", ramp()))
     with pytest.raises(UserError, match="NaN"):
@@ -281,6 +309,21 @@ def test_files_of_a_folder(tmp_path: Path) -> None:
     for path, message in ((tmp_path / "empty", "holds no frames"), (tmp_path / "nowhere", "no file or folder")):
         with pytest.raises(UserError, match=message):
             thermal.find(path)
+
+
+def test_every_frame_can_be_written_under_the_name_of_its_result(tmp_path: Path) -> None:
+    from ornstein_infrared.thermal import FRAMES
+
+    values = ramp(dtype=np.uint8, low=50)
+    sources = [saved(tmp_path / f"levels{suffix}", values) for suffix in (".png", ".tif", ".bmp", ".jpg")]
+    sources += [saved(tmp_path / f"counts{suffix}", ramp()) for suffix in (".png", ".tif")]
+    (tmp_path / "flir.jpg").write_bytes(radiometric_jpeg(block(ramp(low=13000))))
+    (tmp_path / "flir.fff").write_bytes(block(ramp(low=13000)))
+    for source in [*sources, tmp_path / "flir.jpg", tmp_path / "flir.fff"]:
+        frame = thermal.read(source)
+        target = tmp_path / "out" / FRAMES.result_name(source)
+        thermal.write(target, frame.values, frame, overwrite=True)
+        np.testing.assert_allclose(thermal.read(target).values, frame.values, atol=1e-4)
 
 
 def test_reading_loads_no_torch() -> None:
