@@ -10,7 +10,7 @@ TF32. Writes benchmarks/results/speech_speed.json (parts that are not run keep t
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,8 @@ from ornstein.samplers.predictor_corrector import PredictorCorrector
 from ornstein.samplers.time_grids import PowerGrid, UniformGrid
 from ornstein_speech.representation import CompressedSpectrogram
 
+Row = dict[str, Any]
+
 RESULT = Path(__file__).parent / "results" / "speech_speed.json"
 SECONDS = 4.08  # 511 hops of 128 samples at 16 kHz: 512 frames
 FRAMES = 512
@@ -82,22 +84,21 @@ def signals(batch: int, frames: int) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def forward(name: str, variants: list[str], batch: int = 1) -> dict[str, Any]:
+def forward(name: str, variants: list[str], batch: int = 1) -> Iterator[tuple[str, Row]]:
     """One network call on 4.1 s of sound."""
     x, y = signals(batch, FRAMES)
     denoiser = Denoiser(network(name), SchroedingerBridge(), X0()).eval()
     reference = exact(lambda: denoiser(x, 0.5, y).x0)
-    rows = {}
     for variant in variants:
         call = partial(accelerate(denoiser, VARIANTS[variant]), x, 0.5, y)
         value, first = first_call(call)
-        rows[variant] = {"ms": milliseconds(call), "error": error(value.x0, reference), "first_call_s": first}
-        show(f"forward {name} batch {batch}", variant, rows[variant])
-    return rows
+        row = {"ms": milliseconds(call), "error": error(value.x0, reference), "first_call_s": first}
+        show(f"forward {name} batch {batch}", variant, row)
+        yield variant, row
 
 
 @torch.no_grad()
-def sampling(name: str, variant: str, wanted: list[str]) -> dict[str, Any]:
+def sampling(name: str, variant: str, wanted: list[str]) -> Iterator[tuple[str, Row]]:
     """Whole enhancement of 4.1 s: STFT, sampler, inverse STFT; the loop as one graph beside one graph per call."""
     representation = CompressedSpectrogram()
     wave = torch.randn(1, 1, round(SECONDS * 16000), device="cuda", generator=torch.Generator("cuda").manual_seed(2))
@@ -115,7 +116,6 @@ def sampling(name: str, variant: str, wanted: list[str]) -> dict[str, Any]:
         "bridge, 5": ("bridge", Ancestral(steps=5, eta=0.0, grid=PowerGrid(end=1e-4))),
         "bridge, 1": ("bridge", Ancestral(steps=1, eta=0.0, grid=UniformGrid(end=1e-4))),
     }
-    rows: dict[str, Any] = {}
     by_call = {kind: accelerate(models[kind], how) for kind in wanted}
     without = Acceleration(how.precision, how.channels_last, how.compile, graphs=0)
     by_loop = {kind: accelerate(models[kind], without) for kind in wanted}
@@ -131,33 +131,29 @@ def sampling(name: str, variant: str, wanted: list[str]) -> dict[str, Any]:
             continue
         by_one = milliseconds(partial(run, sampler, by_call[kind]), 5, 2)
         by_all = milliseconds(partial(run, GraphedSampler(sampler), by_loop[kind]), 5, 2)
-        rows[title] = {
+        row = {
             "calls": sampler.evaluations(models[kind].process),
             "graph per call, ms": by_one,
             "graph of the loop, ms": by_all,
             "rtf": min(by_one, by_all) / 1000 / SECONDS,
         }
-        show(f"sampling {name} ({variant})", title, rows[title])
-    return rows
+        show(f"sampling {name} ({variant})", title, row)
+        yield title, row
 
 
-def training(name: str, batch: int, variants: list[str]) -> dict[str, Any]:
+def training(name: str, batch: int, variants: list[str]) -> Iterator[tuple[str, Row]]:
     """One step of score matching on batch x 256 x 256 with Adam and gradient clipping: what `fit` does."""
-    rows = {}
     for variant in variants:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         step = training_step(name, batch, variant)
         _, first = first_call(step)
-        rows[variant] = {
-            "ms": milliseconds(step, 15, 5),
-            "memory_gib": torch.cuda.max_memory_allocated() / 2**30,
-            "first_call_s": first,
-        }
-        rows[variant]["samples_per_s"] = 1000 * batch / rows[variant]["ms"]
-        show(f"training {name} batch {batch}", variant, rows[variant])
+        taken = milliseconds(step, 15, 5)
+        memory = torch.cuda.max_memory_allocated() / 2**30
+        row = {"ms": taken, "memory_gib": memory, "first_call_s": first, "samples_per_s": 1000 * batch / taken}
+        show(f"training {name} batch {batch}", variant, row)
+        yield variant, row
         torch.compiler.reset()
-    return rows
 
 
 TRAINING = ["eager float32", "eager bfloat16", "compiled bfloat16, channels last"]
@@ -170,24 +166,28 @@ def training_step(name: str, batch: int, variant: str) -> Callable[[], None]:
 
 
 @torch.no_grad()
-def profile_forward(name: str, variant: str) -> list[dict[str, Any]]:
+def profile_forward(name: str, variant: str) -> Iterator[tuple[str, list[Row]]]:
     x, y = signals(1, FRAMES)
     how = VARIANTS[variant]
     denoiser = Denoiser(network(name), SchroedingerBridge(), X0()).eval()
     fast = accelerate(denoiser, Acceleration(how.precision, how.channels_last, how.compile))
-    return profile(lambda: fast(x, 0.5, y), f"forward {name}, {variant}")
+    yield "forward", profile(lambda: fast(x, 0.5, y), f"forward {name}, {variant}")
+
+
+def profile_training(name: str, batch: int, variant: str) -> Iterator[tuple[str, list[Row]]]:
+    yield "training", profile(training_step(name, batch, variant), f"training {name}, {variant}")
 
 
 def markdown(results: dict[str, Any]) -> str:
     """The tables of docs/speed.md."""
     lines = []
     for name, own in results.items():
-        if "forward" in own:
+        if own.get("forward"):
             lines += [f"| {name}: one call, 4.1 s of sound | ms | error | first call (s) |", "| --- " * 4 + "|"]
             for variant, row in own["forward"].items():
                 lines.append(f"| {variant} | {row['ms']:.1f} | {row['error']:.1%} | {row['first_call_s']:.0f} |")
             lines.append("")
-        if "training" in own:
+        if own.get("training"):
             lines += [f"| {name}: training step, 256 frames | ms | samples/s | GiB |", "| --- " * 4 + "|"]
             for variant, row in own["training"].items():
                 cells = f"{row['ms']:.1f} | {row['samples_per_s']:.0f} | {row['memory_gib']:.1f}"
@@ -223,21 +223,22 @@ def main() -> None:
     results: dict[str, Any] = json.loads(options.output.read_text()) if options.output.exists() else {}
     for name in options.networks:
         own = results.setdefault(name, {})
-        if "forward" in options.parts:
-            own.setdefault("forward", {}).update(forward(name, options.variants))
-        if "training" in options.parts:
-            batch = 8 if name == "full" else 16
-            own.setdefault("training", {}).update(training(name, batch, options.training))
-        if "sampling" in options.parts:
-            rows = own.setdefault("sampling", {}).setdefault(options.sampling, {})
-            rows.update(sampling(name, options.sampling, options.models))
-        if "profile_forward" in options.parts:
-            own.setdefault("profile", {})["forward"] = profile_forward(name, options.sampling)
-        if "profile_training" in options.parts:
-            step = training_step(name, 8 if name == "full" else 16, options.training[-1])
-            own.setdefault("profile", {})["training"] = profile(step, f"training {name}, {options.training[-1]}")
         own["machine"] = machine()
-        write_json(options.output, results)
+        batch = 8 if name == "full" else 16
+        measures: dict[str, Iterator[tuple[str, Any]]] = {
+            "forward": forward(name, options.variants),
+            "training": training(name, batch, options.training),
+            "sampling": sampling(name, options.sampling, options.models),
+            "profile_forward": profile_forward(name, options.sampling),
+            "profile_training": profile_training(name, batch, options.training[-1]),
+        }
+        for part in options.parts:
+            rows = own.setdefault(part.partition("_")[0], {})
+            if part == "sampling":
+                rows = rows.setdefault(options.sampling, {})
+            for title, row in measures[part]:
+                rows[title] = row
+                write_json(options.output, results)  # what is measured is kept, whatever happens to the rest
     print(options.output)
     if options.output == RESULT:
         write_table("speed", markdown(results))

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from ornstein.denoiser import Denoiser
 from ornstein.errors import UserError
@@ -69,7 +70,7 @@ def one_step(denoiser: Denoiser, objective: Objective, x0: Tensor, y: Tensor, va
     bfloat16, compiled and channels last where it is meant."""
     network = denoiser.network.train()
     if "channels last" in variant:
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        convert_conv2d_weight_memory_format(network, torch.channels_last)
     if "compiled" in variant:
         network.compile()
     optimizer = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], lr=1e-4, fused=True)

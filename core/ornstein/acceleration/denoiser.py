@@ -1,11 +1,13 @@
 """A fast copy of a denoiser: precision, memory layout, compilation and CUDA graphs in one place."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from ornstein.acceleration.graphs import GraphedCall
 from ornstein.denoiser import Denoiser
@@ -48,16 +50,27 @@ def accelerate(denoiser: Denoiser, how: Acceleration = Acceleration()) -> Denois
 
 
 def _fast(network: nn.Module, how: Acceleration) -> "_FastNetwork":
-    network = copy.deepcopy(network).eval().requires_grad_(False)
+    network = _folded(copy.deepcopy(network).eval().requires_grad_(False))
     if how.precision != "float32":
         for module in network.modules():  # once, instead of casting the weights at every call
             if isinstance(module, CONVOLUTIONS):
                 module.to(getattr(torch, how.precision))
     if how.channels_last:
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        convert_conv2d_weight_memory_format(network, torch.channels_last)
     if how.compile:
         network.compile(dynamic=False)
     return _FastNetwork(network, how)
+
+
+def _folded(network: nn.Module) -> nn.Module:
+    """`network` with what is a function of its weights alone computed once: every module that has a method `folded`
+    gives the module that takes its place."""
+    fold: Callable[[], nn.Module] | None = getattr(network, "folded", None)
+    if fold is not None:
+        return fold()
+    for name, child in network.named_children():
+        setattr(network, name, _folded(child))
+    return network
 
 
 class _FastNetwork(nn.Module):

@@ -197,11 +197,28 @@ class WeightStandardizedConv2d(nn.Conv2d):
     precision, which is more than the variance of most layers.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
+    def standardized(self) -> Tensor:
+        """The weights of the convolution, in float32 or better."""
         weight = precise(self.weight)
         variance, mean = torch.var_mean(weight, dim=(1, 2, 3), correction=0, keepdim=True)
-        weight = (weight - mean) * (variance + 1e-5).rsqrt()
-        return self._conv_forward(x, weight.to(self.weight.dtype), self.bias)
+        return (weight - mean) * (variance + 1e-5).rsqrt()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._conv_forward(x, self.standardized().to(self.weight.dtype), self.bias)
+
+    def folded(self) -> nn.Conv2d:
+        """The plain convolution that this one is while its weights stay."""
+        weight = self.standardized().detach()
+        plain = nn.Conv2d(
+            self.in_channels,
+            self.out_channels,
+            self.kernel_size,  # type: ignore[arg-type]
+            padding=self.padding,  # type: ignore[arg-type]
+            bias=self.bias is not None,
+            device="meta",
+        )
+        plain.load_state_dict(self.state_dict() | {"weight": weight}, assign=True)
+        return plain
 
 
 class ChannelNorm(nn.Module):

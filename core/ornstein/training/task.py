@@ -10,6 +10,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
+from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from ornstein.checkpoint import load_weights
 from ornstein.config import describe
@@ -44,7 +45,7 @@ class Task(LightningModule):
         schedule: learning rate over the steps.
         seed: of every draw in training and validation.
         compile: compile the network with torch.compile when training begins.
-        channels_last: keep the network's tensors in channels-last format: faster bf16 convolutions on GPUs.
+        channels_last: keep the network's convolutions in channels-last format: faster bf16 convolutions on GPUs.
         log_grad_norm: log the norm of the whole gradient at every step.
         init_from: an exported checkpoint (.safetensors) of the same network: where fit begins, for fine-tuning, or what
             validate, test and predict use; a Lightning checkpoint given as well wins.
@@ -86,7 +87,7 @@ class Task(LightningModule):
         self._specs: dict[str, Any] | None = None
         if channels_last:
             for network in self.denoiser.networks:
-                network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+                convert_conv2d_weight_memory_format(network, torch.channels_last)
 
     # -- what an app overrides -------------------------------------------------------------------------------------
 

@@ -159,6 +159,18 @@ def test_denoiser_with_two_outputs() -> None:
     torch.testing.assert_close(estimate.noise, noise)
 
 
+def test_accelerated_standardises_once_and_gives_the_same() -> None:
+    torch.manual_seed(0)
+    network = ResidualUNet(dim=8, dim_mults=(1, 2), groups=4).double()
+    denoiser = Denoiser(network, RDDM(), Residual())
+    fast = accelerate(denoiser, Acceleration(channels_last=True))
+    assert not any(isinstance(module, WeightStandardizedConv2d) for module in fast.network.modules())
+    assert any(isinstance(module, WeightStandardizedConv2d) for module in network.modules())
+    x, y = (torch.randn(2, 3, 16, 16, dtype=torch.float64) for _ in range(2))
+    t = torch.tensor([1.0, 900.0], dtype=torch.float64)
+    torch.testing.assert_close(fast.network(x, t, y), network(x, t, y), rtol=1e-10, atol=1e-10)
+
+
 def test_accelerated_in_low_precision() -> None:
     network = filled(UNetRes(dim=8, dim_mults=(1, 2)))
     denoiser = Denoiser(network, RDDM(), TwoOutput())

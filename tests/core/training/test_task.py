@@ -142,9 +142,12 @@ def test_compile_keeps_the_names_of_the_weights(tmp_path: Path) -> None:
 def test_channels_last(tmp_path: Path) -> None:
     task = make_task()
     network = torch.nn.Conv2d(4, 4, 3)
+    network.gain = torch.nn.Parameter(torch.ones(1, 4, 1, 1))  # a compiled backward pass wants its plain strides
+    before = network.gain.stride()
     task.denoiser.network = network
     task = Task(task.denoiser, task.objective, task.sampler, channels_last=True)
     assert network.weight.is_contiguous(memory_format=torch.channels_last)
+    assert network.gain.stride() == before
 
 
 def test_network_from_elsewhere_still_saves(tmp_path: Path) -> None:
