@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 
 from ornstein.manifest import read_json
+from ornstein.pictures.degraded import to_eight_bits
 from ornstein_restoration.degradations import Bicubic
 from ornstein_restoration.degradations.bicubic import resize
-from ornstein_restoration.degradations.degraded import to_eight_bits
 from ornstein_restoration.prepare import COMMAND
 
 PATCH, SCALE, BORDER = 128, 4, 4

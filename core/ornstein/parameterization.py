@@ -62,6 +62,21 @@ class Noise(Parameterization):
 
 
 @dataclass(frozen=True)
+class ScaledNoise(Parameterization):
+    """F = s z, the noise as it is in x (`epsilon_scale` of ResShift): x0 = (x - b y - F)/a."""
+
+    def estimate(self, process: Process, output: Tensor, x: Tensor, t: Tensor, y: Tensor | None = None) -> Estimate:
+        a, b, s, _ = process.coefficients(t)
+        refuse_zero(a, process, "the noise says nothing about x0 where a = 0")
+        refuse_zero(s, process, "there is no noise where s = 0")
+        x0 = combine(x, (1 / a, x), (-b / a, process.require(y)), (-1 / a, output))
+        return Estimate(process, x, t, x0, combine(x, (1 / s, output)), y)
+
+    def target(self, truth: Estimate) -> Tensor:
+        return combine(truth.x, (truth.process.coefficients(truth.t).s, truth.noise))
+
+
+@dataclass(frozen=True)
 class Score(Parameterization):
     """F = scale * score; the published NCSN++ and NCSN++ 48k networks give minus the score (scale -1)."""
 

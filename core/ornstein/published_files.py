@@ -14,6 +14,9 @@ from ornstein import lightning_checkpoint
 from ornstein.errors import UserError
 from ornstein.files import atomic_path
 
+WRAPPERS = ("module.", "_orig_mod.", "denoising_module.", "ema_model.", "model.")
+"""What wrappers put before the names of all weights."""
+
 _DAMAGE = (EOFError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, pickle.UnpicklingError)
 
 
@@ -41,6 +44,31 @@ def read(path: str | Path) -> Any:
     except _DAMAGE as error:
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise UserError(f"{path} is damaged or no PyTorch checkpoint ({reason}); copy it again") from error
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """The named tensors of a file that is a state dict or holds one as `state_dict`, without the prefixes of wrappers.
+
+    Raises:
+        UserError: as `read`, or no named tensors in it.
+    """
+    content = read(path)
+    inner = content.get("state_dict", content) if isinstance(content, dict) else None
+    return without_prefixes(named_tensors(path, inner), WRAPPERS)
+
+
+def named_tensors(path: str | Path, state: Any, entry: str = "") -> dict[str, Tensor]:
+    """The named tensors of `state`, which lies in `path` under `entry`.
+
+    Raises:
+        UserError: there are none.
+    """
+    items = state.items() if isinstance(state, Mapping) else ()
+    tensors = {name: t for name, t in items if isinstance(name, str) and isinstance(t, Tensor)}
+    if not tensors:
+        where = f"its entry {entry}" if entry else "it"
+        raise UserError(f"{path} has no weights: {where} holds no named tensors; give a published checkpoint")
+    return tensors
 
 
 def write(path: str | Path, content: Any, overwrite: bool = False) -> None:

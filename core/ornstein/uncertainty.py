@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from ornstein.denoiser import Denoiser
 from ornstein.errors import UserError
 from ornstein.parameterization import X0, Parameterization
+from ornstein.pictures.sizes import upscale
 from ornstein.process.affine import Process
 from ornstein.process.upsr import UPSR
 from ornstein.wrapped_parameterizations import ScaledInput, VarianceScaling
@@ -74,9 +75,7 @@ class UncertaintyGuided(Denoiser):
         """
         if y is None or y.ndim != 4:
             raise UserError(f"{type(self).__name__} needs the measured picture (B, 3, h, w); give y")
-        large = y
-        if self.scale > 1:
-            large = nn.functional.interpolate(y, scale_factor=float(self.scale), mode="bicubic", align_corners=False)
+        large = upscale(y, self.scale)
         if any(side % self.patch for side in large.shape[2:]):
             size = f"{large.shape[-2]} x {large.shape[-1]}"
             raise UserError(f"the sides of {size} pixels are no multiples of {self.patch}; pad the measured picture")

@@ -3,14 +3,15 @@
 from functools import cache
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
+from ornstein.pictures.likeness import as_array
 from ornstein_restoration import metrics
 from ornstein_restoration.metrics import Picture
 from ornstein_restoration.resizing import imresize_rounded
 from ornstein_restoration.shadow_metrics import istd
 
 if TYPE_CHECKING:
+    from ornstein.pictures.lpips import Lpips
     from ornstein_restoration.lite0 import Lite0
-    from ornstein_restoration.perceptual import Lpips
 
 Protocol: TypeAlias = Literal[
     "default", "upsr", "lol", "lol-256", "raindrop", "raindrop-256", "rddm-256", "istd", "istd-256"
@@ -126,4 +127,4 @@ def _lite0() -> "Lite0":
 def _at(picture: Picture, size: tuple[int, ...]) -> Picture:
     if tuple(picture.shape[-2:]) == tuple(size):
         return picture
-    return imresize_rounded(metrics.as_array(picture), size=(size[0], size[1]))
+    return imresize_rounded(as_array(picture), size=(size[0], size[1]))

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ornstein.errors import UserError
 from ornstein.files import atomic_path
-from ornstein_restoration.exif import has_parts, texts
+from ornstein.pictures.exif import has_parts, texts
 
 if TYPE_CHECKING:
     from PIL import Image as PIL

@@ -1,4 +1,4 @@
-"""Colours of sRGB pictures: the luma Y' of BT.601 and CIE L*a*b*.
+"""Colours of sRGB pictures: CIE L*a*b*.
 
 Pictures are arrays (3, H, W) in [0, 1]; all is computed in float64.
 """
@@ -28,11 +28,6 @@ _XYZ = {
         ]
     ),
 }
-
-
-def luma(image: npt.NDArray[np.floating]) -> Array:
-    """Y' (H, W) of BT.601 in studio range: 16 for black, 235 for white, not rounded (rgb2ycbcr of MATLAB)."""
-    return 16 + np.tensordot([65.481, 128.553, 24.966], image.astype(np.float64), axes=1)
 
 
 def lab(image: npt.NDArray[np.floating], white: White = "D50") -> Array:

@@ -147,7 +147,7 @@ def evaluate(
     pictures = held_out(Path(data), layout, degradation, scale, resize, limit, data_seed)
     total = len(pictures)
     if lpips is not None:
-        from ornstein_restoration.perceptual import Lpips
+        from ornstein.pictures.lpips import Lpips
 
         Lpips(lpips)  # what is wrong with the file is said before the work
     about = {name: about_system(system, restorers[name]) for system, name in zip(chosen, restorers, strict=True)}

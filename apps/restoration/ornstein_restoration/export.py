@@ -16,6 +16,7 @@ def export(
     average: str | None = None,
     half: bool = True,
     predictor: Path | None = None,
+    autoencoder: Path | None = None,
     note: str = "",
     overwrite: bool = False,
 ) -> Path:
@@ -33,6 +34,7 @@ def export(
         average: Which average, where the run kept several. Default: the first.
         half: Store in float16, half the size; loaded as float32. Only in our own layout.
         predictor: For UPSR in the published layout: the file to write its first network to.
+        autoencoder: For ResShift in the published layout: the file to write its autoencoder to.
         note: A line about data and purpose, kept in the file. Only in our own layout.
         overwrite: Replace an existing file.
 
@@ -51,9 +53,11 @@ def export(
     if layout == "published":
         if note:
             raise UserError("--note is for our own layout; leave it out")
-        for remark in publish(checkpoint, output, weights, average, predictor, overwrite):
+        for remark in publish(checkpoint, output, weights, average, predictor, autoencoder, overwrite):
             print(f"note: {remark}", file=sys.stderr)
     else:
+        if autoencoder is not None:
+            raise UserError("--autoencoder is for --layout published; our own files hold both networks")
         if predictor is not None:
             raise UserError("--predictor is for --layout published; our own files hold both networks")
         dtype = torch.float16 if half else None

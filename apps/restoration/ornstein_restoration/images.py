@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ornstein.errors import UserError
+from ornstein.pictures.exif import ORIENTATION, for_size, kept, upright
 from ornstein_restoration.codecs import eight_bits, from_cmyk, save, sixteen_bits
-from ornstein_restoration.exif import ORIENTATION, for_size, kept
 
 if TYPE_CHECKING:
     from PIL import Image as PIL
@@ -123,7 +123,7 @@ def read(path: str | Path) -> Image:
             values = eight_bits(path, picture)
             if form == "TIFF":
                 orientation = 1  # Pillow turned it while loading
-        return replace(_image(_upright(values, orientation)), icc=icc, exif=kept(exif, form))
+        return replace(_image(upright(values, orientation)), icc=icc, exif=kept(exif, form))
 
 
 def write(
@@ -206,17 +206,6 @@ def _opened(path: Path) -> "Iterator[PIL.Image]":
     ) as error:  # what the decoders raise on damaged files
         reason = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
         raise UserError(f"{path} is damaged or cannot be read ({reason}); export or copy it again") from None
-
-
-def _upright(values: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
-    """`values` (H, W[, channels]) turned as the EXIF orientation 1 to 8 tells."""
-    if orientation in (5, 6, 7, 8):
-        values = values.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        values = values[::-1]
-    if orientation in (2, 3, 6, 7):
-        values = values[:, ::-1]
-    return values
 
 
 def _image(values: npt.NDArray[Any]) -> Image:

@@ -6,22 +6,13 @@ BT.601 in studio range. All is computed in float64. `ornstein_restoration.benchm
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
-from ornstein_restoration.colour import luma
+from ornstein.pictures.likeness import Array, Picture, luma, pair, psnr, similarity, ssim_gaussian
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-Picture: TypeAlias = "npt.NDArray[np.floating] | Tensor"
-Array = npt.NDArray[np.float64]
-
-GAUSSIAN_SIDE = 11
 UNIFORM_SIDE = 7
-"""Sides of the windows of SSIM; smaller pictures have none."""
+"""Side of the window of `ssim_rgb_uniform`; smaller pictures have none."""
 
 
 def psnr_rgb(truth: Picture, restored: Picture, border: int = 0) -> float:
@@ -61,17 +52,17 @@ def ssim_y(truth: Picture, restored: Picture, border: int = 0) -> float:
 
     NaN for pictures with a side below 11.
     """
-    return _ssim_gaussian(*_pair(truth, restored, border, luma))
+    return ssim_gaussian(*_pair(truth, restored, border, luma))
 
 
 def ssim_y_rounded(truth: Picture, restored: Picture, border: int = 0) -> float:
     """`ssim_y` of Y rounded to integers, of pictures that are rounded to 8 bits first (ssim_index.m on uint8)."""
-    return _ssim_gaussian(*_pair(truth, restored, border, _rounded_luma))
+    return ssim_gaussian(*_pair(truth, restored, border, _rounded_luma))
 
 
 def ssim_y_pyiqa(truth: Picture, restored: Picture, border: int = 0) -> float:
     """`ssim_y` with Y alone rounded, and negative contrast-structure terms set to 0 (pyiqa)."""
-    return _ssim_gaussian(*_pair(truth, restored, border, lambda x: np.rint(luma(x))), positive=True)
+    return ssim_gaussian(*_pair(truth, restored, border, lambda x: np.rint(luma(x))), positive=True)
 
 
 def ssim_rgb_uniform(truth: Picture, restored: Picture, border: int = 0) -> float:
@@ -106,21 +97,7 @@ def ssim_volume_map(x: Array, xh: Array) -> Array:
     def smooth(values: Array) -> Array:
         return np.asarray(gaussian_filter(values, 1.5, mode="nearest", radius=5))
 
-    return _similarity(x, xh, smooth, 1.0)
-
-
-def pair(truth: Picture, restored: Picture) -> tuple[Array, Array]:
-    """Both pictures as float64 arrays.
-
-    Raises:
-        ValueError: their shapes differ or are not (3, H, W), or a value is NaN or infinite.
-    """
-    x, xh = as_array(truth), as_array(restored)
-    if x.shape != xh.shape or x.ndim != 3 or x.shape[0] != 3 or x.size == 0:
-        raise ValueError(f"metrics need two pictures (3, H, W) of one size, not {x.shape} and {xh.shape}")
-    if not (np.isfinite(x).all() and np.isfinite(xh).all()):
-        raise ValueError("metrics need finite values")
-    return x, xh
+    return similarity(x, xh, smooth, 1.0)
 
 
 def _pair(
@@ -135,13 +112,6 @@ def _pair(
     return change(x[inside]), change(xh[inside])
 
 
-def as_array(picture: Picture) -> Array:
-    """A picture as a float64 array on the CPU."""
-    if not isinstance(picture, np.ndarray):
-        picture = picture.detach().cpu().numpy()
-    return picture.astype(np.float64)
-
-
 def _bytes(image: Array) -> Array:
     """Integers 0 to 255, halves rounded up as MATLAB does."""
     return np.floor(255 * image.clip(0, 1) + 0.5)
@@ -149,37 +119,3 @@ def _bytes(image: Array) -> Array:
 
 def _rounded_luma(image: Array) -> Array:
     return np.floor(luma(_bytes(image) / 255) + 0.5)
-
-
-def psnr(x: Array, xh: Array, peak: float = 1.0) -> float:
-    """PSNR in dB of two arrays, infinite if they are equal, NaN if they are empty."""
-    error = float(np.mean((x - xh) ** 2)) if x.size else math.nan
-    return math.inf if error == 0 else 10 * math.log10(peak**2 / error)
-
-
-def _ssim_gaussian(x: Array, xh: Array, positive: bool = False) -> float:
-    from scipy.ndimage import correlate1d
-
-    if min(x.shape) < GAUSSIAN_SIDE:
-        return math.nan
-    radius = GAUSSIAN_SIDE // 2
-    window = np.exp(-(np.arange(-radius, radius + 1) ** 2) / (2 * 1.5**2))
-    window /= window.sum()
-
-    def smooth(values: Array) -> Array:
-        for axis in (0, 1):
-            values = correlate1d(values, window, axis=axis)
-        return values[radius:-radius, radius:-radius]
-
-    return float(_similarity(x, xh, smooth, 255.0, positive).mean())
-
-
-def _similarity(x: Array, xh: Array, smooth: Callable[[Array], Array], peak: float, positive: bool = False) -> Array:
-    """The map of SSIM (Wang et al. 2004, eq. 13), K1 = 0.01, K2 = 0.03; `smooth` takes local means."""
-    c1, c2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2
-    mean, mean_h = smooth(x), smooth(xh)
-    variances = smooth(x * x) + smooth(xh * xh) - mean**2 - mean_h**2
-    structure = (2 * (smooth(x * xh) - mean * mean_h) + c2) / (variances + c2)
-    if positive:
-        structure = structure.clip(min=0)
-    return (2 * mean * mean_h + c1) / (mean**2 + mean_h**2 + c1) * structure

@@ -1,55 +1,17 @@
-"""Perceptual measures. LPIPS needs the weights of a network that no package holds; the others need nothing, or what a
-package holds.
+"""Perceptual measures that need nothing but a package; LPIPS is in `ornstein.pictures.lpips`.
 
 Pictures are arrays or tensors (3, H, W) in [0, 1], sRGB; x is the truth, xh the restored picture. Values outside are
 clipped.
 """
 
 import math
-from pathlib import Path
-from typing import Literal, TypeAlias
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ornstein.errors import UserError
-from ornstein.objectives.pictures import LPIPS, PUBLISHED
-from ornstein_restoration.metrics import Picture, pair
-
-Backbone: TypeAlias = Literal["alex", "vgg"]
+from ornstein.pictures.likeness import Picture, pair
 
 _MS_SSIM_SIDE, _VIF_SIDE, _HAARPSI_SIDE = 161, 41, 16
-
-
-class Lpips(nn.Module):
-    """`ornstein.objectives.pictures.LPIPS` (version 0.1, Zhang et al. 2018) of pictures in [0, 1], and as a score.
-
-    Args:
-        weights: state dict of torchvision's AlexNet or VGG-16, `.pth` or `.safetensors`.
-        net: which of the two; UPSR and LOL tables use "alex", the training of UPSR "vgg".
-
-    Raises:
-        UserError: no file, the package lpips is missing, or the file holds another network.
-    """
-
-    def __init__(self, weights: str | Path | None, net: Backbone = "alex") -> None:
-        super().__init__()
-        if weights is None:
-            raise UserError(f"LPIPS needs {PUBLISHED[net]} of torchvision, and downloads nothing: give its path")
-        self.model = LPIPS(Path(weights), net)
-
-    def forward(self, truth: Tensor, restored: Tensor) -> Tensor:
-        """Distance (B,) of pictures (B, 3, H, W) in [0, 1]; they are brought to [-1, 1] here."""
-        return self.model(2 * truth - 1, 2 * restored - 1)
-
-    def score(self, truth: Picture, restored: Picture) -> float:
-        """Distance of two pictures (3, H, W); NaN where a side is too small for the network."""
-        x, xh = _batches(truth, restored)
-        if min(x.shape[-2:]) < 32:
-            return math.nan
-        parameter = next(self.parameters())
-        with torch.no_grad():
-            return float(self(x.to(parameter.device), xh.to(parameter.device)))
 
 
 def ms_ssim_rgb(truth: Picture, restored: Picture) -> float:

@@ -32,6 +32,7 @@ def publish(
     weights: str = "ema",
     average: str | None = None,
     predictor: Path | None = None,
+    autoencoder: Path | None = None,
     overwrite: bool = False,
 ) -> list[str]:
     """Write `source`, a .ckpt of fit or one of our .safetensors files, as its method's published code would.
@@ -42,6 +43,7 @@ def publish(
         weights: `ema` writes the averages beside the raw weights, `raw` these alone.
         average: which average, where the run kept several.
         predictor: where UPSR's g goes.
+        autoencoder: where the autoencoder of ResShift's latents goes.
         overwrite: replace existing files.
 
     Returns:
@@ -50,6 +52,7 @@ def publish(
     Raises:
         UserError: not our file, something that the published layout cannot say, or an unwritable target.
     """
+    from ornstein.latent import LatentDenoiser
     from ornstein.published_files import write
     from ornstein.trained import read
     from ornstein.uncertainty import UncertaintyGuided
@@ -62,12 +65,14 @@ def publish(
         if target.suffix != SUFFIX[kind]:
             raise UserError(f"{target} is no name for {kind}; published files end in {SUFFIX[kind]}")
         guide = denoiser.predictor if isinstance(denoiser, UncertaintyGuided) else None
-        if predictor is not None:
-            if guide is None:
-                raise UserError("there is no predictor in it; leave --predictor out")
-            if predictor.resolve() == target.resolve():
-                raise UserError(f"{predictor} would hold both networks; choose another name for --predictor")
-            check_target(predictor, overwrite)
+        latents = denoiser.autoencoder if isinstance(denoiser, LatentDenoiser) else None
+        for name, path, part in (("predictor", predictor, guide), ("autoencoder", autoencoder, latents)):
+            if path is not None:
+                if part is None:
+                    raise UserError(f"there is no {name} in it; leave --{name} out")
+                if path.resolve() == target.resolve():
+                    raise UserError(f"{path} would hold both networks; choose another name for --{name}")
+                check_target(path, overwrite)
         raw = _published(denoiser, model.raw)
         averaged = None if model.averaged is None else _published(denoiser, model.averaged)
         _check(kind, options, model, raw if averaged is None else averaged, target)
@@ -80,6 +85,12 @@ def publish(
         else:
             used = model.raw if model.averaged is None else model.averaged
             write(predictor, {"params_ema": _of_network(guide, used, "predictor.")}, overwrite)
+    if latents is not None:
+        if autoencoder is None:
+            remarks.append("its autoencoder is left out; --autoencoder FILE writes it, too")
+        else:
+            used = model.raw if model.averaged is None else model.averaged
+            write(autoencoder, _of_network(latents, used, "autoencoder."), overwrite)
     write(target, _content(kind, options, model, raw, averaged), overwrite)
     stored = ("schedule_steps", "schedule", "mode") if kind == "resfusion" else ()
     if given := {name: value for name, value in options.given().items() if name not in stored}:
@@ -198,17 +209,13 @@ def _of_network(network: "nn.Module", tensors: "Mapping[str, Tensor]", prefix: s
 
 def _computed(network: "nn.Module") -> "dict[str, Tensor]":
     from ornstein.networks.atd import ATD
-    from ornstein.networks.swin_unet import SwinBlock
     from ornstein.published_files import plain_copy
+    from ornstein.published_shift import computed
 
-    found = {}
+    found = computed(network)
     for name, module in network.named_modules():
         if isinstance(module, ATD):
             found[f"{name}.relative_position_index_SA".removeprefix(".")] = plain_copy(module.index)
-        if isinstance(module, SwinBlock):
-            found[f"{name}.attn.relative_position_index"] = plain_copy(module.attn.index)
-            if module.mask is not None:
-                found[f"{name}.attn_mask"] = plain_copy(module.mask)
     return found
 
 
@@ -286,6 +293,7 @@ def _check(kind: Kind, options: Options, model: "TrainedModel", tensors: "dict[s
     Raises:
         UserError: it names the first component that differs.
     """
+    from ornstein.latent import LatentDenoiser
     from ornstein.process.rddm import RDDM
     from ornstein.trained import difference
     from ornstein.uncertainty import UncertaintyGuided
@@ -293,14 +301,15 @@ def _check(kind: Kind, options: Options, model: "TrainedModel", tensors: "dict[s
     ours = model.denoiser
     tables = coefficient_tables(ours.process) if isinstance(ours.process, RDDM) else None
     guide = ours.predictor if isinstance(ours, UncertaintyGuided) else None
-    theirs, representation, _ = components(kind, tensors, options, target, tables, guide)
+    latents = ours.autoencoder if isinstance(ours, LatentDenoiser) else None
+    theirs, representation, _ = components(kind, tensors, options, target, tables, guide, latents)
     pairs: dict[str, tuple[Any, Any]] = {
         "network": (ours.networks, theirs.networks),
         "process": ([ours.process], [theirs.process]),
         "parameterization": ([ours.parameterization], [theirs.parameterization]),
     }
     if model.representation is not None and representation is not None:
-        for name in ("scale", "patch", "mask", "equalize"):
+        for name in ("scale", "patch", "factor", "mask", "equalize"):
             if getattr(model.representation, name) != getattr(representation, name):
                 raise _unsayable(f"{name} {getattr(model.representation, name)!r} of its representation", kind)
     said_settings = _settings(theirs)

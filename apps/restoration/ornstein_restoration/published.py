@@ -1,23 +1,20 @@
 """Published checkpoints of UPSR and its ATD, Resfusion, RDDM and ResShift, read into our components."""
 
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ornstein.errors import UserError
 from ornstein.files import check_target
+from ornstein.published_shapes import Shapes
 from ornstein_restoration.published_components import Mode, ObjectiveName, Options, Schedule, components
-from ornstein_restoration.published_networks import Kind, Shapes, guess
+from ornstein_restoration.published_networks import Kind, guess
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ornstein.samplers.base import Sampler
-
-WRAPPERS = ("module.", "_orig_mod.", "denoising_module.", "ema_model.", "model.")
-"""What wrappers put before the names of all weights."""
 
 EMA_ENDING = "-EMA"
 """Of the file with the averaged weights that Resfusion writes beside the other."""
@@ -43,6 +40,7 @@ def import_checkpoint(
     *,
     kind: Kind | None = None,
     predictor: Path | None = None,
+    autoencoder: Path | None = None,
     weights: Literal["best", "ema", "raw"] = "best",
     schedule_steps: int | None = None,
     schedule: Schedule | None = None,
@@ -70,9 +68,10 @@ def import_checkpoint(
         output: The .safetensors file to write.
         kind: What it is: upsr, atd, resfusion, rddm or resshift. Default: as its tensors say.
         predictor: For upsr: the network of the first estimate, atd_real.pth or one of our files.
+        autoencoder: For resshift on latents: autoencoder_vq_f4.pth or one of our files; needed by upscale.
         weights: Averaged weights if there are any (best), these or nothing (ema), or those of the last step (raw).
         schedule_steps: T, steps of the training schedule. Default: as stored, or 12 (resfusion), 1000 (rddm), 5 (upsr),
-            15 (resshift).
+            15 (resshift; 4 where the name of the file has _s4).
         schedule: For resfusion: linear or cosine. Default: as stored, or linear.
         mode: For resfusion, what the network gives: epsilon, sample or residual. Default: as stored, or epsilon.
         sum_scale: For rddm: variance of the noise at T. Default: as stored, or 1.
@@ -98,6 +97,7 @@ def import_checkpoint(
     import torch
 
     from ornstein.checkpoint import save
+    from ornstein.published_shift import read_autoencoder
 
     check_target(output, overwrite)
     options = Options(
@@ -119,11 +119,16 @@ def import_checkpoint(
     found = kind_of(file, kind)
     if predictor is not None and found != "upsr":
         raise UserError(f"--predictor is for upsr, and {checkpoint} is {found}; leave it out")
+    if autoencoder is not None and found != "resshift":
+        raise UserError(f"--autoencoder is for resshift, and {checkpoint} is {found}; leave it out")
     first = None if predictor is None else read_predictor(predictor)
+    latents = None if autoencoder is None else read_autoencoder(autoencoder, "restoration")
     denoiser, representation, sampler = components(
-        found, file.tensors, with_stored(options, file), file.path, file.tables, first
+        found, file.tensors, with_stored(options, file), file.path, file.tables, first, latents
     )
-    info = {"source": file.path.name, "kind": found} | ({} if predictor is None else {"predictor": predictor.name})
+    info = {"source": file.path.name, "kind": found}
+    info |= {} if predictor is None else {"predictor": predictor.name}
+    info |= {} if autoencoder is None else {"autoencoder": autoencoder.name}
     save(
         output,
         denoiser,
@@ -138,7 +143,7 @@ def import_checkpoint(
     if file.path != checkpoint:
         print(f"note: the averaged weights are those of {file.path}", file=sys.stderr)
     if representation is None:
-        print("note: it works on latents of an autoencoder that the file lacks: not for upscale", file=sys.stderr)
+        print("note: it works on latents; upscale also needs an autoencoder: --autoencoder FILE", file=sys.stderr)
     print(output)
     return output
 
@@ -173,15 +178,18 @@ def read_file(path: Path, weights: Literal["best", "ema", "raw"] = "best") -> Pu
 
 
 def _unwrapped(path: Path, content: dict[str, Any], weights: str) -> PublishedFile:
-    from ornstein.published_files import without_prefixes
+    from ornstein.published_files import WRAPPERS, named_tensors, without_prefixes
+
+    def weights_in(entry: str) -> "dict[str, Tensor]":
+        return named_tensors(path, content.get(entry), entry)
 
     if "params" in content or "params_ema" in content:  # BasicSR
         averaged = "params_ema" in content and not (weights == "raw" and "params" in content)
-        state = _state(path, content, "params_ema" if averaged else "params")
+        state = weights_in("params_ema" if averaged else "params")
         return PublishedFile(path, without_prefixes(state, WRAPPERS), averaged)
     if isinstance(content.get("model"), dict):  # RDDM's trainer
         averaged = isinstance(content.get("ema"), dict) and weights != "raw"
-        state = _state(path, content, "ema" if averaged else "model")
+        state = weights_in("ema" if averaged else "model")
         own = {name: tensor for name, tensor in state.items() if name.startswith("ema_model.")}
         if averaged and not own:
             raise UserError(f"{path}: its averages hold no ema_model; use those of the last step with --weights raw")
@@ -190,24 +198,12 @@ def _unwrapped(path: Path, content: dict[str, Any], weights: str) -> PublishedFi
         state = {name: tensor for name, tensor in state.items() if "." in name}
         return PublishedFile(path, without_prefixes(state, WRAPPERS), averaged, tables)
     if "state_dict" in content:
-        state, hyper_parameters = _state(path, content, "state_dict"), content.get("hyper_parameters")
+        state, hyper_parameters = weights_in("state_dict"), content.get("hyper_parameters")
         own = {name: tensor for name, tensor in state.items() if name.startswith("denoising_module.")}
         stored = dict(hyper_parameters) if isinstance(hyper_parameters, dict) else {}
         averaged = path.stem.endswith(EMA_ENDING)
         return PublishedFile(path, without_prefixes(own or state, WRAPPERS), averaged, {}, stored)
-    return PublishedFile(path, without_prefixes(_state(path, {"": content}, ""), WRAPPERS), False)
-
-
-def _state(path: Path, content: Mapping[str, Any], entry: str) -> "dict[str, Tensor]":
-    import torch
-
-    state = content.get(entry)
-    items = state.items() if isinstance(state, dict) else ()
-    tensors = {name: t for name, t in items if isinstance(name, str) and isinstance(t, torch.Tensor)}
-    if not tensors:
-        where = f"its entry {entry}" if entry else "it"
-        raise UserError(f"{path} has no weights: {where} holds no named tensors; give a published checkpoint")
-    return tensors
+    return PublishedFile(path, without_prefixes(named_tensors(path, content), WRAPPERS), False)
 
 
 def kind_of(file: PublishedFile, kind: Kind | None) -> Kind:

@@ -1,23 +1,24 @@
 """Our components for the weights of a published file and what the file does not say."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from ornstein.errors import UserError
+from ornstein.published_shapes import Shapes, checked, filled
 from ornstein_restoration import published_networks as architectures
-from ornstein_restoration.published_networks import COMPUTED, PATCH, STATE, Kind, Shapes
+from ornstein_restoration.published_networks import PATCH, STATE, Kind
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ornstein.denoiser import Denoiser
+    from ornstein.networks.vq import VQAutoencoder
     from ornstein.process.rddm import RDDM, Increments
     from ornstein.samplers.base import Sampler
     from ornstein_restoration.representation import PictureSpace
 
-T = TypeVar("T")
 Schedule = Literal["linear", "cosine"]
 Mode = Literal["epsilon", "sample", "residual"]
 ObjectiveName = Literal[
@@ -75,6 +76,7 @@ def components(
     path: Path,
     tables: "Mapping[str, Tensor] | None" = None,
     predictor: "nn.Module | None" = None,
+    autoencoder: "VQAutoencoder | None" = None,
 ) -> "tuple[Denoiser, PictureSpace | None, Sampler]":
     """Denoiser in evaluation mode with these weights, its representation, and the sampler of the published results.
 
@@ -85,6 +87,7 @@ def components(
         path: the file, for messages.
         tables: RDDM's coefficients, where the file has them.
         predictor: UPSR's g.
+        autoencoder: of the latents that ResShift works on.
 
     Raises:
         UserError: options of another kind, or weights that make no network of this kind.
@@ -95,7 +98,7 @@ def components(
     shapes = Shapes(tensors, path)
     match kind:
         case "upsr" | "resshift":
-            parts = _shifting(kind, shapes, tensors, options, predictor)
+            parts = _shifting(kind, shapes, tensors, options, predictor, autoencoder)
         case "atd":
             parts = _regression(shapes, tensors, options)
         case "resfusion":
@@ -106,75 +109,50 @@ def components(
     return parts
 
 
-def filled(
-    build: "Callable[[], nn.Module]", tensors: "Mapping[str, Tensor]", path: Path, prefix: str = ""
-) -> "nn.Module":
-    """The network that `build` makes with the weights whose names begin with `prefix`."""
-    import torch
-
-    from ornstein.checkpoint import fill
-
-    with torch.random.fork_rng(devices=[]):  # the initial weights are thrown away
-        network = _checked(build, path)
-    own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-    own = {name: tensor for name, tensor in own.items() if name.rpartition(".")[2] not in COMPUTED}
-    fixed = {name: t for name, t in network.state_dict().items() if name.rpartition(".")[2] in COMPUTED}
-    fill(network, own | fixed, path, f"a {type(network).__name__}")
-    return network
-
-
-def _checked(build: Callable[[], T], path: Path) -> T:
-    """What `build` makes; arguments that it refuses are the user's."""
-    try:
-        return build()
-    except UserError:
-        raise
-    except (ValueError, RuntimeError, ZeroDivisionError) as error:
-        raise UserError(f"{path} cannot be imported with these options: {error}; change them") from error
-
-
 def _shifting(
     kind: Kind,
     shapes: Shapes,
     tensors: "Mapping[str, Tensor]",
     options: Options,
     predictor: "nn.Module | None",
+    autoencoder: "VQAutoencoder | None",
 ) -> "tuple[Denoiser, PictureSpace | None, Sampler]":
     from ornstein.denoiser import Denoiser
     from ornstein.parameterization import X0
-    from ornstein.process.residual_shift import ResidualShift
     from ornstein.process.upsr import UPSR
+    from ornstein.published_shift import on_latents, residual_shift, swin_unet
     from ornstein.samplers.ancestral import Ancestral
     from ornstein.samplers.ode_solvers import Euler
     from ornstein.uncertainty import UncertaintyGuided
-    from ornstein.wrapped_parameterizations import RangeScaling, ScaledInput, VarianceScaling
+    from ornstein.wrapped_parameterizations import RangeScaling, ScaledInput
     from ornstein_restoration.representation import PictureSpace
 
     def network(state: int, condition: int) -> "nn.Module":
-        return filled(lambda: architectures.swin_unet(shapes, state, condition, size), tensors, shapes.path)
+        return filled(lambda: swin_unet(shapes, state, condition, options.image_size), tensors, shapes.path)
 
-    steps, size = options.schedule_steps, options.image_size
+    steps = options.schedule_steps
     names = ("noise_scale", "power", "min_noise")
-    given = {name: value for name in names if (value := getattr(options, name)) is not None}
+    given: dict[str, Any] = {name: value for name in names if (value := getattr(options, name)) is not None}
     if kind == "upsr":
         swin = network(STATE, 2 * STATE)
         if predictor is None:
             raise UserError(f"{shapes.path} needs the network of its first estimate; give it: --predictor atd_real.pth")
-        guided = _checked(lambda: UPSR(**({} if steps is None else {"steps": steps}), **given), shapes.path)
+        settings = given if steps is None else {"steps": steps} | given
+        guided = checked(lambda: UPSR(**settings), shapes.path)
         denoiser: Denoiser = UncertaintyGuided(swin, guided, predictor=predictor)
         return denoiser, PictureSpace(scale=4, patch=PATCH, multiple=64, enlarge=False), Euler(guided.steps)
-    steps = 15 if steps is None else steps
-    settings = {"min_noise": 0.2 if steps == 4 else 0.04} | given  # of the journal's 4 steps, and of the 15 before them
-    process = _checked(lambda: ResidualShift(steps=steps, **settings), shapes.path)
-    sampler = Ancestral(steps, eta=1.0)
+    process = residual_shift(shapes.path, steps, **given)
+    sampler = Ancestral(process.steps, eta=1.0)
     if "conv_before_upsample.0.weight" in shapes:  # on pixels
+        if autoencoder is not None:
+            raise UserError(f"{shapes.path} works on pixels; leave --autoencoder out")
         scaled = ScaledInput(X0(), RangeScaling())
         denoiser = UncertaintyGuided(network(STATE, STATE), process, scaled)
         return denoiser, PictureSpace(scale=4, patch=PATCH, multiple=64, enlarge=False), sampler
-    state = shapes.size("out.2.weight")
-    scaled = ScaledInput(X0(), VarianceScaling())
-    observed = shapes.size("input_blocks.0.0.weight", 1) - state
-    return Denoiser(network(state, observed), process, scaled), None, sampler
+    denoiser = on_latents(shapes, tensors, process, autoencoder, options.image_size)
+    if autoencoder is None:
+        return denoiser, None, sampler
+    return denoiser, PictureSpace(scale=4, multiple=64, enlarge=False, factor=autoencoder.factor), sampler
 
 
 def _regression(
@@ -215,10 +193,8 @@ def _resfusion(
         network = filled(lambda: architectures.residual_unet(shapes, 2, groups), tensors, shapes.path)
         multiple = 8
     steps = 12 if options.schedule_steps is None else options.schedule_steps
-    process = _checked(
-        lambda: Resfusion((CosinePro if options.schedule == "cosine" else LinearPro)(steps)), shapes.path
-    )
-    levels = _checked(lambda: process.levels, shapes.path)  # cuts the schedule, which may be impossible
+    process = checked(lambda: Resfusion((CosinePro if options.schedule == "cosine" else LinearPro)(steps)), shapes.path)
+    levels = checked(lambda: process.levels, shapes.path)  # cuts the schedule, which may be impossible
     modes: dict[str, Parameterization] = {
         "epsilon": ResNoise(),
         "sample": ClippedX0(X0()),
@@ -278,7 +254,7 @@ def rddm_process(tables: "Mapping[str, Tensor]", options: Options, path: Path) -
     if "alphas" not in tables or "betas2" not in tables:
         sum_scale = 1.0 if options.sum_scale is None else options.sum_scale
         steps = 1000 if options.schedule_steps is None else options.schedule_steps
-        return _checked(lambda: RDDM(steps, sum_scale=sum_scale), path)
+        return checked(lambda: RDDM(steps, sum_scale=sum_scale), path)
     alphas, variances = tables["alphas"].double().flatten(), tables["betas2"].double().flatten()
     steps, stored = len(alphas), float(f"{float(variances.sum()):.5g}")
     for name, said, found in (
@@ -288,7 +264,7 @@ def rddm_process(tables: "Mapping[str, Tensor]", options: Options, path: Path) -
         if said is not None and abs(said - found) > 1e-4 * found:
             raise UserError(f"{path} stores {name} {found:g}, and --{name} is {said:g}; leave the option out")
     residual, noise = _increments(alphas, "alphas", path), _increments(variances / variances.sum(), "betas2", path)
-    return _checked(lambda: RDDM(steps, residual, noise, stored), path)
+    return checked(lambda: RDDM(steps, residual, noise, stored), path)
 
 
 def _increments(table: "Tensor", name: str, path: Path) -> "Increments":

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from ornstein.denoiser import Denoiser, DenoiserLike
 from ornstein.objectives.denoising import Objective, squared_magnitude
 from ornstein.parameterization import OneShot, Parameterization
+from ornstein.pictures.sizes import upscale
 from ornstein.process.affine import Process
 from ornstein.process.prediction import Prediction
-from ornstein_restoration.representation import upscale
 
 
 class RegressionUpscaler(Denoiser):

@@ -3,14 +3,15 @@
 Legend: B batch, C channels (3), H and W sides of the clean picture, h and w of the measured one (H = scale h), p patch.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Padding = Literal["reflect", "replicate"]
+from ornstein.pictures.sizes import Padding, pad_to_multiple, upscale
+
 MaskInput = Literal["none", "one_hot", "image"]
 
 
@@ -26,6 +27,9 @@ class PictureSpace:
     """How many times larger the clean picture is than the measured one."""
     patch: int = 1
     """p, the factor of `torch.nn.functional.pixel_unshuffle`; 4 in UPSR, 1 for none."""
+    factor: int = field(default=1, kw_only=True)
+    """f, how many times shorter the sides of latents are where the denoiser has an autoencoder (`LatentDenoiser`),
+    which also encodes x0; 4 in ResShift."""
     multiple: int = 8
     """The sides of the measured picture are padded to a multiple of this, on the right and at the bottom."""
     padding: Padding = "reflect"
@@ -45,12 +49,22 @@ class PictureSpace:
         ):
             if choice not in choices:
                 raise ValueError(f"{name} is {choice!r}; choose one of {', '.join(choices)}")
-        if min(self.scale, self.patch, self.multiple) < 1:
-            raise ValueError(f"scale {self.scale}, patch {self.patch} and multiple {self.multiple} must be at least 1")
+        if min(self.scale, self.patch, self.multiple, self.factor) < 1:
+            raise ValueError(
+                f"scale {self.scale}, patch {self.patch}, multiple {self.multiple} and factor {self.factor} must be at "
+                "least 1"
+            )
+        if self.factor > 1 and (self.patch > 1 or self.enlarge):
+            raise ValueError("latents are not unshuffled, and their denoiser enlarges; take patch 1 and enlarge false")
         if self.mask != "none" and (self.scale, self.patch) != (1, 1):
             raise ValueError("a mask is given pixel by pixel; it needs scale 1 and patch 1")
-        if self.multiple * self.scale % self.patch:
-            raise ValueError(f"multiple {self.multiple} times scale {self.scale} must be a multiple of {self.patch}")
+        if self.multiple * self.scale % self.shrink:
+            raise ValueError(f"multiple {self.multiple} times scale {self.scale} must be a multiple of {self.shrink}")
+
+    @property
+    def shrink(self) -> int:
+        """How many times shorter the sides of the state are than those of the clean picture."""
+        return self.patch * self.factor
 
     def forward(self, clean: Tensor) -> Tensor:
         """x0 (B, C p^2, H/p, W/p) in [-1, 1] of `clean` (B, C, H, W) in [0, 1]; H and W are multiples of p."""
@@ -96,25 +110,6 @@ class PictureSpace:
 
 def _signed(picture: Tensor) -> Tensor:
     return 2 * picture - 1
-
-
-def upscale(small: Tensor, scale: int) -> Tensor:
-    """`small` (B, C, h, w) enlarged by torch's bicubic kernel (a = -0.75) without aligned corners, as published."""
-    if scale == 1:
-        return small
-    return F.interpolate(small, scale_factor=float(scale), mode="bicubic", align_corners=False)
-
-
-def pad_to_multiple(picture: Tensor, multiple: int, padding: Padding = "reflect") -> Tensor:
-    """Extend (..., h, w) on the right and at the bottom; reflection needs a side longer than what it adds, else
-    the last line is repeated."""
-    for dim in (-1, -2):
-        side = picture.shape[dim]
-        index = torch.arange(side + (-side % multiple), device=picture.device)
-        if padding == "reflect" and len(index) - side < side:
-            index = torch.where(index < side, index, 2 * (side - 1) - index)
-        picture = picture.index_select(dim, index.clamp(max=side - 1))
-    return picture
 
 
 def equalized(picture: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ornstein.acceleration import Acceleration
     from ornstein.samplers.base import Sampler
-    from ornstein_restoration.tiles import Tiling
+    from ornstein.tiles import Tiling
 
 PrecisionName = Literal["auto", "float32", "bfloat16", "float16"]
 BlendName = Literal["outputs", "steps"]
@@ -59,8 +59,8 @@ class Restorer:
         from ornstein.acceleration import accelerate
         from ornstein.checkpoint import load
         from ornstein.device import choose_device
+        from ornstein.pictures.sampling import Model
         from ornstein_restoration.representation import PictureSpace
-        from ornstein_restoration.sampling import Model
         from ornstein_restoration.solvers import choose
 
         if batch < 1:
@@ -74,7 +74,9 @@ class Restorer:
         denoiser = accelerate(loaded.denoiser.to(self.device), how)
         self.prepares = how.compile or how.graphs > 0
         self.stored_sampler = loaded.sampler
-        self.model = Model(denoiser, choose(loaded.sampler, denoiser.process, sampler, steps), loaded.representation)
+        self.model: Model[PictureSpace] = Model(
+            denoiser, choose(loaded.sampler, denoiser.process, sampler, steps), loaded.representation
+        )
         self.info = loaded.info
         self.scale = loaded.representation.scale
         # on a CPU several at once gain nothing, and round differently
@@ -105,7 +107,7 @@ class Restorer:
 
     def _tiling(self, height: int, width: int) -> "Tiling | None":
         """How a picture of this size is cut; None for not at all."""
-        from ornstein_restoration.tiles import Tiling
+        from ornstein.tiles import Tiling
 
         if self._tile is not None and self._tile < 0:
             raise UserError(f"--tile {self._tile} must be at least 1, or 0 for whole pictures")
@@ -134,7 +136,7 @@ class Restorer:
         """
         import torch
 
-        from ornstein_restoration.sampling import restore_picture
+        from ornstein.pictures.sampling import restore_picture
 
         pixels = _pixels(picture, "picture")
         if pixels.ndim != 3 or pixels.shape[0] != 3:

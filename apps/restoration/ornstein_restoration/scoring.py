@@ -19,8 +19,8 @@ from ornstein_restoration.benchmarks import Protocol, score
 from ornstein_restoration.results import INPUT, Result
 
 if TYPE_CHECKING:
+    from ornstein.pictures.lpips import Lpips
     from ornstein_restoration.datasets import Pictures
-    from ornstein_restoration.perceptual import Lpips
     from ornstein_restoration.restorer import Restorer
 
 Array = npt.NDArray[np.floating]
@@ -184,6 +184,6 @@ def _score(
 
 @cache
 def _lpips(weights: Path) -> "Lpips":
-    from ornstein_restoration.perceptual import Lpips
+    from ornstein.pictures.lpips import Lpips
 
     return Lpips(weights)

@@ -11,8 +11,11 @@ from torch import Tensor
 from ornstein.checkpoint import load
 from ornstein.denoiser import Denoiser
 from ornstein.errors import UserError
+from ornstein.latent import LatentDenoiser
 from ornstein.objectives.denoising import Objective
+from ornstein.pictures.sampling import Model, restore_picture
 from ornstein.samplers.base import Sampler
+from ornstein.tiles import Tiling
 from ornstein.training.data import is_repeat
 from ornstein.training.schedule import Schedule
 from ornstein.training.seeds import derive_seed
@@ -20,8 +23,6 @@ from ornstein.training.task import Batch, Task
 from ornstein_restoration import images
 from ornstein_restoration.metrics import psnr_rgb, ssim_rgb_uniform
 from ornstein_restoration.representation import PictureSpace
-from ornstein_restoration.sampling import Model, restore_picture
-from ornstein_restoration.tiles import Tiling
 
 PERFECT = 100.0
 """PSNR in dB that counts for a picture restored without error."""
@@ -82,8 +83,9 @@ class RestorationTask(Task):
             raise UserError("the pictures have no clean partners; only predict works without")
         if space.mask != "none" and "mask" not in batch:
             raise UserError("the network wants masks and the data have none; choose data with masks or mask: none")
+        x0 = space.forward(batch["gt"])
         return (
-            space.forward(batch["gt"]),
+            self.denoiser.latents(x0) if isinstance(self.denoiser, LatentDenoiser) else x0,
             space.observation(space.measured(batch["lq"])),
             space.condition(batch.get("mask")),
         )

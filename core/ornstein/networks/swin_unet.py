@@ -174,7 +174,11 @@ def from_published(options: Mapping[str, Any]) -> SwinUNet:
 
     Args:
         options: flat mapping under the published names; with `num_feat` it is UPSR's, whose `in_channels` are those of
-            the state alone. Entries that are not the network's are ignored.
+            the state alone. Where `cond_lq` is set, `in_channels` equal to `out_channels` are those of the state alone,
+            too, and 3 are added (ResShift's newer options). Entries that are not the network's are ignored.
+
+    Raises:
+        UserError: such options with `lq_size` other than `image_size`, whose network has further layers for y.
     """
     names = (
         "out_channels model_channels channel_mult num_res_blocks attention_resolutions image_size num_head_channels "
@@ -182,7 +186,16 @@ def from_published(options: Mapping[str, Any]) -> SwinUNet:
     )
     arguments = {name: options[name] for name in names.split() if name in options}
     outputs, inputs = options.get("out_channels", 3), options.get("in_channels", 6)
-    state, condition = (inputs, 2 * inputs) if options.get("num_feat") else (outputs, inputs - outputs)
+    shown = inputs - outputs
+    if inputs == outputs and options.get("cond_lq"):
+        sizes = [options.get(name, 64) for name in ("lq_size", "image_size")]
+        if sizes[0] != sizes[1]:
+            raise UserError(
+                f"lq_size {sizes[0]} is not image_size {sizes[1]}: this network has layers for the small picture that "
+                "are not known; give one of scale 4"
+            )
+        shown = 3
+    state, condition = (inputs, 2 * inputs) if options.get("num_feat") else (outputs, shown)
     return SwinUNet(state, condition, **arguments)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ornstein.denoiser import DenoiserLike
 from ornstein.errors import UserError
+from ornstein.latent import LatentDenoiser
 from ornstein.objectives.denoising import DenoisingObjective, Objective
 from ornstein.objectives.outputs import with_outputs
 from ornstein.objectives.time_sampling import UniformLevels
@@ -83,7 +84,8 @@ class PictureObjective(Objective):
     """|x0hat - x0|^2 + weight * perceptual(clip(x0hat), x0) (UPSR, Zhang et al. 2025, arXiv 2503.18512, and its code).
 
     The time is uniform over the levels and nothing weights it. `x0` and the Estimate are in [-1, 1], as the process has
-    them: unshuffled for `UncertaintyGuided`, whose pictures the perceptual network sees at full size.
+    them: unshuffled for `UncertaintyGuided`, whose pictures the perceptual network sees at full size; latents for
+    `LatentDenoiser`, which the perceptual network sees decoded (ResShift's journal version, with `weight` 1).
     """
 
     perceptual: nn.Module | None = None
@@ -108,7 +110,10 @@ class PictureObjective(Objective):
         squared = self.denoising.compare_with(found, truth)
         if self.perceptual is None:
             return {"loss": squared}
-        pictures = [found.x0.clamp(-1, 1), truth.x0]
+        if isinstance(denoiser, LatentDenoiser):
+            pictures = [denoiser.pictures(found.x0).clamp(-1, 1), denoiser.pictures(truth.x0).clamp(-1, 1)]
+        else:
+            pictures = [found.x0.clamp(-1, 1), truth.x0]
         if isinstance(denoiser, UncertaintyGuided):
             pictures = [denoiser.shuffled(picture) for picture in pictures]
         if self.published_range:

@@ -28,20 +28,26 @@ from ornstein.cli import main
 from ornstein.config import describe
 from ornstein.denoiser import Denoiser
 from ornstein.errors import UserError
+from ornstein.latent import LatentDenoiser
 from ornstein.networks import atd, dit, residual_unet, swin_unet, unet_res
 from ornstein.networks.residual_unet import ResidualUNet
 from ornstein.networks.unet import UNet
+from ornstein.networks.vq import VQAutoencoder
 from ornstein.parameterization import X0, Residual, ResNoise
+from ornstein.pictures.sampling import Model, restore_picture
 from ornstein.process.rddm import RDDM, LinearIncrements, PowerIncrements
 from ornstein.process.resfusion import CosinePro, LinearPro, Resfusion
-from ornstein.process.residual_shift import ResidualShift
+from ornstein.process.residual_shift import JOURNAL4, ResidualShift
 from ornstein.process.upsr import UPSR
 from ornstein.process.vp import CosineVP
 from ornstein.published_files import read
+from ornstein.published_shapes import Shapes
+from ornstein.published_shift import swin_unet as swin_of_shapes
 from ornstein.residual_outputs import ResidualOutputs
 from ornstein.samplers.ancestral import Ancestral
 from ornstein.samplers.compat_residual import PublishedResidual
 from ornstein.samplers.ode_solvers import Euler
+from ornstein.tiles import Tiling
 from ornstein.two_networks import TwoNetworks
 from ornstein.uncertainty import UncertaintyGuided
 from ornstein.wrapped_parameterizations import ClippedX0, RangeScaling, ScaledInput
@@ -50,10 +56,8 @@ from ornstein_restoration import published_networks as architectures
 from ornstein_restoration.export import export
 from ornstein_restoration.publish import coefficient_tables
 from ornstein_restoration.published import import_checkpoint
-from ornstein_restoration.published_networks import Shapes
 from ornstein_restoration.regression import RegressionUpscaler
 from ornstein_restoration.representation import PictureSpace
-from ornstein_restoration.sampling import Model, restore_picture
 
 NETWORKS = ("UPSR Swin-UNet", "ATD", "RDDM_Unet", "DiT", "RDDM UnetRes", "RDDM ResidualDiffusion")
 
@@ -138,7 +142,7 @@ def inferred(entry: Mapping[str, Any], shapes: Shapes) -> list[nn.Module]:
     groups = config.get("resnet_block_groups", 8)
     match architectures.guess(shapes):
         case "upsr":
-            return [architectures.swin_unet(shapes, 48, 96)]
+            return [swin_of_shapes(shapes, 48, 96)]
         case "atd":
             return [architectures.atd(shapes, config["category_size"])]
         case "rddm" if any(name.startswith("ups_no_skip.") for name in shapes):
@@ -333,6 +337,77 @@ def test_resshift_on_latents(
         assert torch.equal(loaded.denoiser.network(*case.signals()), case.network()(*case.signals()))
     with pytest.raises(UserError, match="says nothing about its pictures"):
         Restorer(tmp_path / "resshift-imported.safetensors")
+
+
+def small_autoencoder() -> VQAutoencoder:
+    return VQAutoencoder(ch=32, ch_mult=(1, 1, 1), num_res_blocks=1, n_embed=16)
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_resshift_with_the_autoencoder_of_its_latents(wrapped: bool, tmp_path: Path, picture: Tensor) -> None:
+    tensors = own_tensors(CASES["Swin-UNet"].build())
+    weights = own_tensors(small_autoencoder()) | {"loss.discriminator.weight": torch.zeros(1)}
+    content = {"state_dict": {f"module.{n}": t for n, t in weights.items()}} if wrapped else weights
+    autoencoder = saved(tmp_path / "vq.pth", content)
+    source = saved(tmp_path / "resshift_bicsrx4_s4.pth", {"state_dict": tensors})
+    target = tmp_path / "resshift_bicsrx4_s4-imported.safetensors"
+    loaded = imported(source, autoencoder=autoencoder)
+    assert (loaded.denoiser.process, loaded.sampler) == (JOURNAL4, Ancestral(4))
+    space = PictureSpace(scale=4, multiple=64, enlarge=False, factor=4)
+    assert loaded.representation == space
+    expected = LatentDenoiser(filled(CASES["Swin-UNet"].build()), JOURNAL4, filled(small_autoencoder()))
+    restored = Restorer(target)(picture, seed=3)
+    assert torch.equal(restored, restore_picture(Model(expected, Ancestral(4), space), picture, seed=3))
+    assert restored.shape == (3, 4 * picture.shape[1], 4 * picture.shape[2])
+
+    again, written = tmp_path / "again_s4.pth", tmp_path / "again-vq.pth"
+    export(target, again, layout="published", weights="raw", autoencoder=written)
+    assert all(torch.equal(tensor, read(again)["params"][name]) for name, tensor in tensors.items()
+               if name.rpartition(".")[2] not in COMPUTED)  # fmt: skip
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in read(written).items())
+    second = imported(again, autoencoder=written, schedule_steps=4)
+    assert describe(second.denoiser) == describe(loaded.denoiser)
+    state = loaded.denoiser.state_dict()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in second.denoiser.state_dict().items())
+
+
+def test_tiles_of_latents_share_one_field_of_noise(picture: Tensor) -> None:
+    """Where nothing crosses the border of a tile, tiles and the whole picture agree."""
+
+    class Half(nn.Module):
+        def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+            return x / 2
+
+    class Blocks(VQAutoencoder):
+        def encode(self, x: Tensor) -> Tensor:
+            return torch.nn.functional.avg_pool2d(x, 4)
+
+        def decode(self, z: Tensor, quantize: bool = True) -> Tensor:
+            return z.repeat_interleave(4, -1).repeat_interleave(4, -2)
+
+    denoiser = LatentDenoiser(Half(), ResidualShift(3), Blocks(ch=32, ch_mult=(1, 1, 1), num_res_blocks=1, n_embed=16))
+    space = PictureSpace(scale=4, multiple=8, enlarge=False, factor=4)
+    model = Model(denoiser, Ancestral(3), space)
+    flat = torch.full((3, 24, 40), 0.25)
+    whole = restore_picture(model, flat, seed=3)
+    for blending in ("outputs", "steps"):
+        tiles = restore_picture(model, flat, seed=3, tiling=Tiling(size=16, overlap=8, blending=blending))
+        assert largest_error(tiles, whole) < 1e-5
+
+
+def test_what_does_not_fit_the_autoencoder_is_refused(tmp_path: Path) -> None:
+    autoencoder = saved(tmp_path / "vq.pth", own_tensors(small_autoencoder()))
+    with pytest.raises(UserError, match="--autoencoder is for resshift"):
+        imported(atd_file(tmp_path), autoencoder=autoencoder)
+    pixels = saved(tmp_path / "pixels.pth", own_tensors(swin(48, 48, num_feat=16)))
+    with pytest.raises(UserError, match="works on pixels"):
+        imported(pixels, autoencoder=autoencoder)
+    other = VQAutoencoder(ch=32, ch_mult=(1, 1), num_res_blocks=1, embed_dim=4, n_embed=16)
+    latents = saved(tmp_path / "latents.pth", own_tensors(CASES["Swin-UNet"].build()))
+    with pytest.raises(UserError, match="latents of 3 channels"):
+        imported(latents, autoencoder=saved(tmp_path / "other.pth", own_tensors(other)))
+    with pytest.raises(UserError, match=r"lacks the tensor encoder.conv_in.weight"):
+        imported(latents, autoencoder=latents)
 
 
 # -- writing -----------------------------------------------------------------------------------------------------------

@@ -11,14 +11,14 @@ from ornstein.denoiser import Denoiser
 from ornstein.errors import UserError
 from ornstein.networks.unet import UNet
 from ornstein.parameterization import OneShot
+from ornstein.pictures.sampling import Model, restore_picture
 from ornstein.process.prediction import Prediction
 from ornstein.process.rddm import RDDM
 from ornstein.samplers.ancestral import Ancestral
+from ornstein.tiles import Tiling
 from ornstein_restoration.regression import RegressionObjective, RegressionUpscaler
 from ornstein_restoration.representation import PictureSpace
-from ornstein_restoration.sampling import Model, restore_picture
 from ornstein_restoration.task import RestorationTask
-from ornstein_restoration.tiles import Tiling
 
 
 class Nearest(nn.Module):

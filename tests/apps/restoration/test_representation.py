@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reference_vectors import ReferenceFile, reference_files
 
-from ornstein_restoration.representation import PictureSpace, equalized, pad_to_multiple, upscale
+from ornstein.pictures.sizes import pad_to_multiple, upscale
+from ornstein_restoration.representation import PictureSpace, equalized
 
 SIDES = st.integers(1, 40)
 

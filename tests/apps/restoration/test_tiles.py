@@ -4,87 +4,19 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from reference_vectors import ReferenceFile, reference_files
 from torch import Tensor, nn
 
 from ornstein.denoiser import Denoiser
 from ornstein.errors import UserError
 from ornstein.parameterization import X0
+from ornstein.pictures.sampling import Model, restore_picture
 from ornstein.process.rddm import RDDM
 from ornstein.process.residual_shift import ResidualShift
 from ornstein.process.upsr import UPSR
 from ornstein.samplers.ancestral import Ancestral
+from ornstein.tiles import Tiling, tile_starts
 from ornstein.uncertainty import UncertaintyGuided
 from ornstein_restoration.representation import PictureSpace
-from ornstein_restoration.sampling import Model, restore_picture
-from ornstein_restoration.tiles import Blend, NoiseField, Tiling, tile_starts
-
-
-def starts_cases(vectors: ReferenceFile) -> list[str]:
-    return [name for name in vectors.names if name.startswith("tile_starts_")]
-
-
-@reference_files("restoration", "degradation*.npz", cases=starts_cases)
-def test_published_starts(vectors: ReferenceFile, case: str) -> None:
-    length, size, stride = map(int, case.split("_")[2:])
-    assert tile_starts(length, size, stride) == vectors[case].tolist()
-
-
-@reference_files("restoration", "degradation*.npz", needs=["tile_blend", "tile_blend_cfg"])
-def test_published_blend(vectors: ReferenceFile) -> None:
-    length, size, stride, scale = map(int, vectors["tile_blend_cfg"])
-    tiling = Tiling(size, size - stride, weights="uniform")
-    places = tiling.places(length, length)
-    blend = Blend((length * scale, length * scale), (size, size), places, scale, tiling)
-    for i, place in enumerate(places):
-        blend.add(place, torch.full((1, size * scale, size * scale), float(i)))
-    torch.testing.assert_close(blend.result()[None], vectors.tensor("tile_blend", torch.float32))
-
-
-@given(st.integers(1, 300), st.integers(1, 60), st.data())
-def test_tiles_cover_a_side(length: int, size: int, data: Any) -> None:
-    stride = data.draw(st.integers(1, size))
-    starts = tile_starts(length, size, stride)
-    covered = {i for start in starts for i in range(start, min(start + size, length))}
-    assert covered == set(range(length))
-    assert all(start + size <= length for start in starts) or starts == [0]
-    assert starts == sorted(set(starts))
-
-
-@pytest.mark.parametrize("weights", ["feather", "uniform"])
-def test_tiles_of_a_picture_give_it_back(weights: Any) -> None:
-    picture = torch.rand(3, 50, 37, generator=torch.Generator().manual_seed(0))
-    tiling = Tiling(16, 6, weights=weights)
-    places = tiling.places(50, 37)
-    blend = Blend((50, 37), (16, 16), places, 1, tiling)
-    for top, left in places:
-        blend.add((top, left), picture[:, top : top + 16, left : left + 16])
-    torch.testing.assert_close(blend.result(), picture)
-
-
-def test_noise_belongs_to_the_place() -> None:
-    whole = NoiseField(3, [(0, 0)])
-    first, second = whole(torch.empty(1, 3, 200, 150)), whole(torch.empty(1, 3, 200, 150))
-    assert not torch.equal(first, second)
-    field = NoiseField(3, [(10, 20), (63, 64)])
-    for draw in (first, second):
-        tiles = field(torch.empty(2, 3, 70, 80))
-        assert torch.equal(tiles[0], draw[0, :, 10:80, 20:100])
-        assert torch.equal(tiles[1], draw[0, :, 63:133, 64:144])
-    unshuffled = NoiseField(3, [(10, 20)], patch=4)(torch.empty(1, 48, 10, 10))
-    assert torch.equal(nn.functional.pixel_shuffle(unshuffled, 4)[0], first[0, :, 10:50, 20:60])
-    assert not torch.equal(NoiseField(4, [(0, 0)])(torch.empty(1, 3, 200, 150)), first)
-
-
-def test_noise_is_white() -> None:
-    noise = NoiseField(0, [(0, 0)])(torch.empty(1, 3, 512, 512))[0]
-    assert abs(float(noise.mean())) < 0.005
-    assert abs(float(noise.var()) - 1) < 0.01
-    for step in (1, 64):  # neither neighbours nor neighbouring blocks
-        for shifted in (noise.roll(step, 1), noise.roll(step, 2)):
-            assert abs(float((noise * shifted).mean())) < 0.005
 
 
 class Local(nn.Module):
@@ -192,7 +124,7 @@ def test_feathering_hides_seams() -> None:
 
 def test_rows_of_a_blended_estimate_belong_together() -> None:
     """x = a x0 + b y + s noise holds for the blend, as for each tile."""
-    from ornstein_restoration.tiles import BlendedDenoiser
+    from ornstein.tiles import BlendedDenoiser
 
     process = RDDM(steps=10)
     tiled = BlendedDenoiser(Denoiser(Moody(), process, X0()), Tiling(16, 8))

@@ -58,7 +58,11 @@ def test_published_options() -> None:
     with torch.device("meta"):
         network = from_published(options)
         upsr = from_published(options | {"in_channels": 48, "num_feat": 16})
+        newer = from_published({"in_channels": 3, "out_channels": 3, "cond_lq": True, "lq_size": 64, "image_size": 64})
     assert (network.in_channels, network.condition_channels, network.num_feat) == (3, 12, None)
+    assert parameters(newer) == 118_593_583
+    with pytest.raises(UserError, match="lq_size 32"):
+        from_published({"in_channels": 3, "cond_lq": True, "lq_size": 32})
     assert (upsr.in_channels, upsr.condition_channels, upsr.num_feat) == (48, 96, 16)
 
 

@@ -37,6 +37,7 @@ from ornstein.process.rectified_flow import RectifiedFlow
 from ornstein.process.resfusion import CosinePro, LinearPro, Resfusion
 from ornstein.process.residual_path import ResidualFirst
 from ornstein.process.residual_shift import ResidualShift
+from ornstein.process.respaced_shift import RespacedShift
 from ornstein.process.sub_vp import SubVP
 from ornstein.process.tabulated import TabulatedProcess
 from ornstein.process.trigonometric import Trigonometric
@@ -65,6 +66,7 @@ PROCESSES: list[Process] = [
     DDPM(ZeroTerminalSNR()),
     ResidualShift(),
     ResidualShift(steps=4, min_noise=0.2, sqrt_eta_end=1.0),
+    RespacedShift(),
     UPSR(),
     RDDM(),
     RDDM(50, residual=NormalIncrements(), noise=PowerIncrements(0.3), sum_scale=0.01),
@@ -360,6 +362,8 @@ def test_a_missing_observation_is_named() -> None:
         lambda: ListedBetas((0.1, 1.0, 0.2)),
         lambda: ResidualShift(sqrt_eta_end=1.1),
         lambda: ResidualShift(steps=0),
+        lambda: ResidualShift(first="largest"),  # type: ignore[arg-type]
+        lambda: RespacedShift(kept=16),
         lambda: UPSR(floor=0.0),
         lambda: UPSR().weighted(torch.zeros(1, 2)),
         lambda: RDDM(sum_scale=0.0),

@@ -8,7 +8,8 @@ from reference_vectors import ReferenceFile, reference_files
 from torch import Tensor
 
 from ornstein.estimate import Estimate, estimate_from_x0
-from ornstein.parameterization import X0, Noise, Parameterization, Residual, ResNoise, TwoOutput
+from ornstein.objectives.weighting import PosteriorWeighting
+from ornstein.parameterization import X0, Noise, Parameterization, Residual, ResNoise, ScaledNoise, TwoOutput
 from ornstein.process.affine import Process, as_time, combine, expand
 from ornstein.process.betas import LinearBetas, ListedBetas
 from ornstein.process.interpolant import (
@@ -24,12 +25,12 @@ from ornstein.process.interpolant import (
 )
 from ornstein.process.rddm import RDDM, NormalIncrements, PowerIncrements
 from ornstein.process.resfusion import CosinePro, LinearPro, Resfusion
-from ornstein.process.residual_shift import ResidualShift
+from ornstein.process.residual_shift import DEFAULT15, JOURNAL4, ResidualShift
 from ornstein.process.upsr import UPSR
 from ornstein.samplers.ancestral import Ancestral
 from ornstein.samplers.ode_solvers import Euler
 from ornstein.samplers.time_grids import UniformGrid
-from ornstein.wrapped_parameterizations import ClippedX0
+from ornstein.wrapped_parameterizations import ClippedX0, ScaledInput
 
 EXACT = {"rtol": 1e-12, "atol": 1e-13}
 SINGLE = {"rtol": 1e-5, "atol": 1e-5}
@@ -65,8 +66,8 @@ SHIFTS = {  # constants of the published configurations
     "upsr/upsr": UPSR(),
     "upsr/resshift15": ResidualShift(),
     "upsr/resshift4": ResidualShift(steps=4, min_noise=0.2),
-    "default15": ResidualShift(),
-    "journal4": ResidualShift(steps=4, min_noise=0.2),
+    "default15": DEFAULT15,
+    "journal4": JOURNAL4,
 }
 
 
@@ -98,6 +99,8 @@ def test_residual_shift_of_difiisr(vectors: ReferenceFile, case: str) -> None:
     w = process.step_weights(t, t - 1, eta=0.0)
     for ours, name in ((w.x0, "k"), (w.x, "m"), (w.y, "j")):
         torch.testing.assert_close(ours, vectors.tensor(f"{case}_ddim_{name}"), **EXACT)
+    torch.testing.assert_close(process.network_time(t), vectors.tensor(f"{case}_timestep_map").double())
+    torch.testing.assert_close(PosteriorWeighting()(process, t), vectors.tensor(f"{case}_weight_mse"), **EXACT)
 
 
 @reference_files("infrared", "process_*.npz", needs=["x0", "y", "noise", "xt", "ts", "prior"])
@@ -114,6 +117,15 @@ def test_process_of_difiisr(vectors: ReferenceFile) -> None:
         torch.testing.assert_close(noise, vectors.tensor(f"eps_from_x0_t{index}"), rtol=1e-4, atol=1e-4)
         clean = Noise().estimate(process, z, x, t, y).x0
         torch.testing.assert_close(clean, vectors.tensor(f"x0_from_eps_t{index}"), rtol=1e-4, atol=1e-4)
+        clean = ScaledNoise().estimate(process, z, x, t, y).x0
+        torch.testing.assert_close(clean, vectors.tensor(f"x0_from_epsscale_t{index}"), rtol=1e-4, atol=1e-4)
+        shown, time, _ = ScaledInput().inputs(process, x, t, y)
+        torch.testing.assert_close(shown, vectors.tensor(f"scaled_t{index}"), **SINGLE)
+        assert time == index
+        w = process.step_weights(t.clamp(min=2), t.clamp(min=2) - 1)  # the file clips the variance at index 0
+        torch.testing.assert_close(
+            (w.noise**2).log().float().expand(x.shape), vectors.tensor(f"postlogvar_t{index}"), **SINGLE
+        )
 
 
 @reference_files("restoration", "upsr_process*.npz", needs=["un", "q_sample", "ddim_states", "anc_states"])

@@ -1,11 +1,11 @@
 """Making degraded images out of clean ones, each kind a small component that a recipe names by its class path."""
 
+from ornstein.pictures.degraded import Degradation, Degraded
+from ornstein.pictures.real_esrgan import RealESRGAN
 from ornstein_restoration.degradations.bicubic import Bicubic
-from ornstein_restoration.degradations.degraded import Degradation, Degraded
 from ornstein_restoration.degradations.low_light import LowLight
 from ornstein_restoration.degradations.pool import PairPool
 from ornstein_restoration.degradations.rain import Rain
-from ornstein_restoration.degradations.real_esrgan import RealESRGAN
 from ornstein_restoration.degradations.shadow import Shadow
 
 __all__ = [

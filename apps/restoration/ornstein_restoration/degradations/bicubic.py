@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ornstein_restoration.degradations.degraded import Degraded, check_images, to_eight_bits
+from ornstein.pictures.degraded import Degraded, check_images, to_eight_bits
 
 
 @dataclass(frozen=True)

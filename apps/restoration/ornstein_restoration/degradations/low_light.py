@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ornstein_restoration.degradations.degraded import Degraded, check_images, log_uniform, to_eight_bits, uniform
+from ornstein.pictures.degraded import Degraded, check_images, log_uniform, to_eight_bits, uniform
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ornstein_restoration.degradations.degraded import (
+from ornstein.pictures.degraded import (
     Degraded,
     check_images,
     integer,
@@ -15,7 +15,7 @@ from ornstein_restoration.degradations.degraded import (
     to_eight_bits,
     uniform,
 )
-from ornstein_restoration.degradations.filters import filter2d, gaussian_blur
+from ornstein.pictures.filters import filter2d, gaussian_blur
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ornstein_restoration.degradations.degraded import (
+from ornstein.pictures.degraded import (
     Degraded,
     check_images,
     integer,
@@ -15,7 +15,7 @@ from ornstein_restoration.degradations.degraded import (
     to_srgb,
     uniform,
 )
-from ornstein_restoration.degradations.filters import gaussian_blur
+from ornstein.pictures.filters import gaussian_blur
 
 
 @dataclass(frozen=True)

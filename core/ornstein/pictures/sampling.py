@@ -1,16 +1,18 @@
-"""From a measured picture to the restored one, whole or in tiles: what validation and `restore` share."""
+"""From a measured picture to the restored one, whole or in tiles: what validation and the verbs of an app share."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from ornstein.denoiser import Denoiser
 from ornstein.errors import UserError
+from ornstein.latent import as_pictures
+from ornstein.pictures.sizes import Padding, pad_to_multiple
 from ornstein.samplers.base import Sampler
-from ornstein_restoration.representation import PictureSpace, pad_to_multiple
-from ornstein_restoration.tiles import (
+from ornstein.tiles import (
     Blend,
     BlendedDenoiser,
     NoiseField,
@@ -22,13 +24,59 @@ from ornstein_restoration.tiles import (
 )
 
 
+class PictureRepresentation(Protocol):
+    """What an app's pictures are to its models."""
+
+    @property
+    def scale(self) -> int:
+        """How many times larger the clean picture is than the measured one."""
+
+    @property
+    def multiple(self) -> int:
+        """What sides of measured pictures are padded to."""
+
+    @property
+    def padding(self) -> Padding:
+        """How they are padded."""
+
+    @property
+    def factor(self) -> int:
+        """How many times shorter the sides of latents are; 1 without an autoencoder."""
+
+    @property
+    def shrink(self) -> int:
+        """How many times shorter the sides of the state are than those of the clean picture."""
+
+    @property
+    def patch(self) -> int:
+        """Of the pixel unshuffling."""
+
+    def measured(self, picture: Tensor) -> Tensor:
+        """The whole measured picture (..., C, h, w) as `observation` takes its tiles."""
+
+    def observation(self, measured: Tensor) -> Tensor:
+        """What the denoiser's `prepare` takes, of (B, C, h, w) with padded sides."""
+
+    def condition(self, mask: Tensor | None) -> dict[str, Tensor]:
+        """The condition of the denoiser's calls, of a mask (B, 1, h, w)."""
+
+    def pad(self, picture: Tensor) -> Tensor:
+        """(..., h, w) with padded sides."""
+
+    def inverse(self, x0: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        """The picture of x0, or of decoded latents, cut to `size`."""
+
+
+R = TypeVar("R", bound=PictureRepresentation)
+
+
 @dataclass(frozen=True)
-class Model:
+class Model(Generic[R]):
     """What samples a picture."""
 
     denoiser: Denoiser
     sampler: Sampler
-    representation: PictureSpace
+    representation: R
 
     @property
     def evaluations(self) -> int | None:
@@ -38,7 +86,7 @@ class Model:
 
 
 def restore_picture(
-    model: Model,
+    model: Model[Any],
     picture: Tensor,
     mask: Tensor | None = None,
     *,
@@ -48,11 +96,11 @@ def restore_picture(
     device: torch.device | str = "cpu",
     on_progress: Callable[[float], None] | None = None,
 ) -> Tensor:
-    """The restored picture (3, scale h, scale w) in [0, 1], float32 on the CPU.
+    """The restored picture (C, scale h, scale w), float32 on the CPU.
 
     Args:
         model: the network, how it samples, and what it runs on.
-        picture: (3, h, w) in [0, 1].
+        picture: (C, h, w) as the representation takes it: in [0, 1].
         mask: (1, h, w) in [0, 1], where the model wants one.
         seed: of the noise field; the same one gives the same noise in every pixel, whatever the tiles.
         tiling: None for the whole picture at once.
@@ -71,7 +119,7 @@ def restore_picture(
 
 @dataclass(frozen=True)
 class _Run:
-    model: Model
+    model: Model[Any]
     seed: int
     batch: int
     device: torch.device
@@ -85,14 +133,14 @@ class _Run:
         blend = Blend((height * space.scale, width * space.scale), tile, places, space.scale, tiling)
         for part in batched(places, self.batch):
             denoiser, y, condition = self._prepared(picture, mask, part, tile)
-            noise = NoiseField(self.seed, [(top * space.scale, left * space.scale) for top, left in part], space.patch)
+            noise = NoiseField(self.seed, [_on_noise(place, space) for place in part], space.patch)
             share = len(part) / len(places)
 
             def on_step(done: int, steps: int, share: float = share) -> None:
                 self.on_progress(share / steps)
 
             x = model.sampler(denoiser, denoiser.process.start(noise(y), y), y, noise, on_step, **condition)
-            for place, result in zip(part, space.inverse(x).float(), strict=True):
+            for place, result in zip(part, space.inverse(as_pictures(denoiser, x)).float(), strict=True):
                 blend.add(place, result)
         return blend.result()
 
@@ -129,7 +177,7 @@ class _Run:
         )
         noise = NoiseField(self.seed, [(0, 0)], space.patch)
         x = model.sampler(tiled, whole_denoiser.process.start(noise(y), y), y, noise, None, **whole_maps)
-        return space.inverse(x, size)[0].float().cpu()
+        return space.inverse(as_pictures(model.denoiser, x), size)[0].float().cpu()
 
     def _prepared(
         self, picture: Tensor, mask: Tensor | None, part: Sequence[Place], tile: tuple[int, int]
@@ -145,6 +193,11 @@ class _Run:
         return denoiser, y, seen | condition
 
 
-def _on_state(pixels: tuple[int, int], space: PictureSpace) -> tuple[int, int]:
+def _on_state(pixels: tuple[int, int], space: PictureRepresentation) -> tuple[int, int]:
     """Two lengths in pixels of the picture, in those of the state."""
-    return pixels[0] * space.scale // space.patch, pixels[1] * space.scale // space.patch
+    return pixels[0] * space.scale // space.shrink, pixels[1] * space.scale // space.shrink
+
+
+def _on_noise(pixels: tuple[int, int], space: PictureRepresentation) -> tuple[int, int]:
+    """Two lengths in pixels of the picture, in those of the plane of the noise: the state before it is unshuffled."""
+    return pixels[0] * space.scale // space.factor, pixels[1] * space.scale // space.factor

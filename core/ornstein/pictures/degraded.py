@@ -11,30 +11,30 @@ from ornstein.errors import UserError
 
 @dataclass(frozen=True)
 class Degraded:
-    """A degraded image (3, h, w) in [0, 1], and where a degradation has one, the mask (1, h, w) of what it touched."""
+    """A degraded image (C, h, w) in [0, 1], and where a degradation has one, the mask (1, h, w) of what it touched."""
 
     image: Tensor
     mask: Tensor | None = None
 
 
 class Degradation(Protocol):
-    """Degrades a clean image (3, H, W), float32 in [0, 1]; the result has the size (H, W) // scale, at least 1.
+    """Degrades a clean image (C, H, W), float32 in [0, 1]; the result has the size (H, W) // scale, at least 1.
 
-    The draws are a pure function of the state of the generator, which is a CPU generator. An attribute `scale` says how
-    many times smaller the image becomes; without it, not at all.
+    C is 3, or 1 for infrared. The draws are a pure function of the state of the generator, which is a CPU generator. An
+    attribute `scale` says how many times smaller the image becomes; without it, not at all.
     """
 
     def __call__(self, image: Tensor, generator: torch.Generator) -> Degraded: ...
 
 
-def check_images(images: Tensor, dimensions: int = 3) -> Tensor:
-    """Return images of shape (3, H, W), or (B, 3, H, W) for 4 `dimensions`, unchanged.
+def check_images(images: Tensor, dimensions: int = 3, channels: int = 3) -> Tensor:
+    """Return images of shape (`channels`, H, W), or (B, `channels`, H, W) for 4 `dimensions`, unchanged.
 
     Raises:
         UserError: another shape or type, empty, or values outside [0, 1] or not finite.
     """
-    if images.dim() != dimensions or images.shape[-3] != 3 or images.numel() == 0:
-        wanted = "(3, H, W)" if dimensions == 3 else "(B, 3, H, W)"
+    if images.dim() != dimensions or images.shape[-3] != channels or images.numel() == 0:
+        wanted = f"({'B, ' if dimensions == 4 else ''}{channels}, H, W)"
         raise UserError(f"an image to degrade has the shape {tuple(images.shape)}; give {wanted}, not empty")
     if images.dtype != torch.float32:
         raise UserError(f"an image to degrade is {images.dtype}; give float32 in [0, 1]")

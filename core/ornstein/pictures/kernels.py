@@ -11,7 +11,7 @@ import torch
 from scipy.special import j1
 from torch import Tensor
 
-from ornstein_restoration.degradations.degraded import choose, integer, uniform
+from ornstein.pictures.degraded import choose, integer, uniform
 
 
 def gaussian_kernel(

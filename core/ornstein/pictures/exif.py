@@ -1,6 +1,8 @@
 """What EXIF data say about a photograph, apart from how its file is laid out."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy.typing as npt
 
 if TYPE_CHECKING:
     from PIL import Image as PIL
@@ -45,3 +47,14 @@ def has_parts(exif: "PIL.Exif | None") -> bool:
 def texts(exif: "PIL.Exif | None") -> dict[int, str]:
     """Description, camera, software, date, artist and copyright by tag, those that there are."""
     return {} if exif is None else {tag: str(exif[tag]) for tag in _TEXTS if tag in exif}
+
+
+def upright(values: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
+    """`values` (H, W[, channels]) turned as the EXIF orientation 1 to 8 tells."""
+    if orientation in (5, 6, 7, 8):
+        values = values.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        values = values[::-1]
+    if orientation in (2, 3, 6, 7):
+        values = values[:, ::-1]
+    return values

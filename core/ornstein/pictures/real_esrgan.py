@@ -2,8 +2,8 @@
 
 Each stage blurs, resizes, adds noise and compresses; a last low-pass and the resize to 1/scale come before or after the
 last compression. In a batch the kinds of resizing and of noise are drawn once, kernels, noise levels and qualities for
-each image, as published. The published option `second_order_prob` is read by nothing there: the second stage always
-runs, and so it does here.
+each image, as published. The published option `second_order_prob` is read by nothing in UPSR: the second stage always
+runs there, and so it does here unless `second_probability` says otherwise.
 """
 
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ornstein_restoration.degradations.degraded import Degraded, check_images, choose, integer, to_eight_bits, uniform
-from ornstein_restoration.degradations.filters import filter2d, unsharp_mask
-from ornstein_restoration.degradations.jpeg import jpeg
-from ornstein_restoration.degradations.kernels import RandomKernel, RandomSinc
-from ornstein_restoration.degradations.noise import add_gaussian_noise, add_poisson_noise
+from ornstein.pictures.degraded import Degraded, check_images, choose, integer, to_eight_bits, uniform
+from ornstein.pictures.filters import filter2d, unsharp_mask
+from ornstein.pictures.jpeg import jpeg
+from ornstein.pictures.kernels import RandomKernel, RandomSinc
+from ornstein.pictures.noise import add_gaussian_noise, add_poisson_noise
 
 _MODES = ("area", "bilinear", "bicubic")
 
@@ -67,6 +67,7 @@ class RealESRGAN:
     Args:
         scale: factor of the result.
         first, second: the stages; the factors of the second are relative to size / scale.
+        second_probability: of the blur, resize and noise of the second stage; 0.5 in the recipe of DifIISR.
         sinc: last low-pass.
         sharpen: degrade the unsharp-masked image (`use_sharp`; off where UPSR trains).
     """
@@ -74,6 +75,7 @@ class RealESRGAN:
     scale: int = 4
     first: Stage = Stage()
     second: Stage = SECOND
+    second_probability: float = 1.0
     sinc: RandomSinc = RandomSinc()
     sharpen: bool = False
 
@@ -97,7 +99,9 @@ class RealESRGAN:
         x = unsharp_mask(images) if self.sharpen else images
         x = self._stage(x, self.first, (height, width), generator, noise)
         x = self._compressed(x, self.first, generator)
-        x = self._stage(x, self.second, (height / self.scale, width / self.scale), generator, noise)
+        # nothing is drawn for 1, so that the draws of UPSR stay what they are
+        if self.second_probability >= 1 or uniform((0.0, 1.0), generator) < self.second_probability:
+            x = self._stage(x, self.second, (height / self.scale, width / self.scale), generator, noise)
         mode = _MODES[integer((0, 2), generator)]
         low_pass = torch.stack([self.sinc(generator) for _ in images])
         if uniform((0.0, 1.0), generator) < 0.5:

@@ -1,0 +1,187 @@
+"""Measured and true frames as map-style datasets.
+
+An item is {"lq": (1, h, w), "gt": (1, H, W), "name": str, "index": int, "low": float, "high": float}, float32, H =
+scale h; 0 and 1 stand for the values low and high, in the unit of the file. Whatever is random in item i of epoch e is
+a pure function of (seed, e, i): neither the number of workers nor the order of access changes it.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ornstein.errors import UserError
+from ornstein.pictures.degraded import Degradation, integer
+from ornstein.training.seeds import derive_seed
+from ornstein_infrared import thermal
+from ornstein_infrared.layouts import Pair
+from ornstein_infrared.normalization import FixedRange, Normalization, PercentileLinear
+
+Augmentation = Literal["none", "flip", "flip_rotate"]
+Item = dict[str, Any]
+
+
+def item_generator(seed: int, epoch: int, index: int) -> torch.Generator:
+    """The CPU generator of one item."""
+    return torch.Generator().manual_seed(derive_seed(seed, "item", epoch, index))
+
+
+def usual_range(frame: thermal.Frame) -> Normalization:
+    """0 to 255 for levels, robust percentiles for everything else."""
+    return FixedRange() if frame.unit == "levels" else PercentileLinear()
+
+
+class Frames(Dataset[Item]):
+    """Items of pairs of files, or of large frames and a degradation.
+
+    Args:
+        pairs: the files; see `ornstein_infrared.layouts`.
+        degradation: makes the measured frame, after cropping, where the pairs have none.
+        scale: large sides over small ones.
+        crop: side of the square that is cut out of the large frame; None for whole frames.
+        crop_at: `random`, or `centre`, for validation.
+        augment: `flip`: left and right exchanged with probability 1/2; `flip_rotate`: one of the eight symmetries.
+        normalization: the range of a frame, from the measured one where there is one; default: `usual_range`.
+        length: items of an epoch; default: the number of pairs.
+        epochs: whether random draws change from epoch to epoch; false for validation.
+        in_memory: keep decoded frames, for sets of small files.
+        seed: of everything random.
+
+    Raises:
+        UserError: settings that do not fit together; on access, files that do not.
+    """
+
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        *,
+        degradation: Degradation | None = None,
+        scale: int = 4,
+        crop: int | None = None,
+        crop_at: Literal["random", "centre"] = "random",
+        augment: Augmentation = "none",
+        normalization: Normalization | None = None,
+        length: int | None = None,
+        epochs: bool = True,
+        in_memory: bool = False,
+        seed: int = 0,
+    ) -> None:
+        if augment not in get_args(Augmentation):
+            raise UserError(f"augment is {augment!r}; use one of {', '.join(get_args(Augmentation))}")
+        if crop is not None and (crop < 1 or crop % scale):
+            raise UserError(f"a crop of {crop} pixels does not go with scale {scale}; take a multiple of it")
+        if length is not None and length < 1:
+            raise UserError(f"an epoch of {length} items; give at least 1, or null")
+        made = getattr(degradation, "scale", 1)
+        if degradation is not None and made != scale:
+            raise UserError(f"the degradation shrinks {made} times, data.scale is {scale}; make them equal")
+        for pair in pairs:
+            if pair.lq is None and degradation is None:
+                raise UserError(f"{pair.gt} has no measured partner; name a degradation with --data.degradation")
+        self.pairs, self.degradation, self.scale, self.crop, self.crop_at = (
+            list(pairs),
+            degradation,
+            scale,
+            crop,
+            crop_at,
+        )
+        self.augment, self.normalization, self.seed, self.epoch = augment, normalization, seed, 0
+        self.length, self.epochs = length or len(self.pairs), epochs
+        self._kept: dict[Path, thermal.Frame] = {}
+        if in_memory:  # before the loading processes are forked, which then share it
+            for pair in self.pairs:
+                for path in (pair.lq, pair.gt):
+                    if path is not None:
+                        self._kept[path] = thermal.read(path)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose draws are made."""
+        self.epoch = epoch if self.epochs else 0
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> Item:
+        if not 0 <= index < self.length:
+            raise IndexError(index)
+        pair = self.pairs[index % len(self.pairs)]
+        generator = item_generator(self.seed, self.epoch, index)
+        signals, limits = self._read(pair)
+        if self.crop is not None:
+            signals = self._cropped(signals, pair, generator)
+        signals = self._augmented(signals, generator)
+        if "lq" not in signals:
+            signals = self._degraded(signals["gt"], generator)
+        frames = {name: signal.contiguous() for name, signal in signals.items()}
+        return {**frames, "name": pair.name, "index": index, "low": limits[0], "high": limits[1]}
+
+    def _read(self, pair: Pair) -> tuple[dict[str, Tensor], tuple[float, float]]:
+        """gt and, where there is one, lq, both in the range of the measured one."""
+        large = self._frame(pair.gt)
+        small = large if pair.lq is None else self._frame(pair.lq)
+        if pair.lq is not None and tuple(self.scale * side for side in small.size) != large.size:
+            raise UserError(
+                f"{pair.lq} has {_size(small)} and {pair.gt} {_size(large)} pixels; "
+                f"with scale {self.scale} their sides must differ by that factor"
+            )
+        if small.unit != large.unit:
+            raise UserError(f"{pair.lq} holds {small.unit} and {pair.gt} {large.unit}; give both in one unit")
+        found = (self.normalization or usual_range(small))(small.values, small.mask)
+        if pair.lq is None:
+            return {"gt": _tensor(large.values, found.low, found.high).clamp(0, 1)}, (found.low, found.high)
+        frames = {"lq": small.values, "gt": large.values}
+        tensors = {name: _tensor(values, found.low, found.high) for name, values in frames.items()}
+        return tensors, (found.low, found.high)
+
+    def _frame(self, path: Path) -> thermal.Frame:
+        kept = self._kept.get(path)
+        return thermal.read(path) if kept is None else kept
+
+    def _cropped(self, signals: dict[str, Tensor], pair: Pair, generator: torch.Generator) -> dict[str, Tensor]:
+        crop = self.crop
+        assert crop is not None
+        height, width = signals["gt"].shape[-2:]
+        if min(height, width) < crop:
+            raise UserError(f"{pair.gt} has {width} x {height} pixels, less than the crop of {crop}; lower data.crop")
+        places = []
+        for side in (height, width):
+            last = (side - crop) // self.scale
+            places.append(integer((0, last), generator) if self.crop_at == "random" else last // 2)
+        cut = {}
+        for name, signal in signals.items():
+            factor = self.scale if name == "gt" else 1
+            side = crop // self.scale * factor
+            top, left = (place * factor for place in places)
+            cut[name] = signal[:, top : top + side, left : left + side]
+        return cut
+
+    def _augmented(self, signals: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        if self.augment == "none":
+            return signals
+        if integer((0, 1), generator):
+            signals = {name: signal.flip(-1) for name, signal in signals.items()}
+        if self.augment == "flip_rotate":
+            turns = integer((0, 3), generator)
+            signals = {name: signal.rot90(turns, (-2, -1)) for name, signal in signals.items()}
+        return signals
+
+    def _degraded(self, large: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        assert self.degradation is not None
+        height, width = (side - side % self.scale for side in large.shape[-2:])
+        large = large[:, :height, :width].contiguous()
+        return {"lq": self.degradation(large, generator).image, "gt": large}
+
+
+def _tensor(values: thermal.Array, low: float, high: float) -> Tensor:
+    """(1, H, W) with 0 for `low` and 1 for `high`; 1/2 where there is no range. Exact for levels."""
+    exact = values.astype(np.float64)
+    scaled = (exact - low) / (high - low) if high > low else np.full(exact.shape, 0.5)
+    return torch.from_numpy(scaled.clip(-0.25, 1.25).astype(np.float32))[None]
+
+
+def _size(frame: thermal.Frame) -> str:
+    return f"{frame.size[1]} x {frame.size[0]}"

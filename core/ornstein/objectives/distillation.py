@@ -1,0 +1,99 @@
+"""One step that gives what many deterministic ones give (SinSR)."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ornstein.checkpoint import load
+from ornstein.denoiser import Denoiser, DenoiserLike
+from ornstein.errors import UserError
+from ornstein.latent import as_pictures
+from ornstein.objectives.denoising import Objective
+from ornstein.objectives.outputs import with_outputs
+from ornstein.process.affine import as_time
+from ornstein.samplers.ancestral import Ancestral
+from ornstein.samplers.base import Sampler
+
+
+@dataclass(frozen=True)
+class Term:
+    """weight * distance(found, truth), a further loss on the student's x0 and what it should be."""
+
+    distance: Callable[[Tensor, Tensor], Tensor]
+    """Of two batches; its mean counts."""
+    weight: float = 0.001
+    decoded: bool = False
+    """Compare pictures, where the process runs on latents."""
+
+
+class OneStepDistillation(Objective):
+    """The student learns where the deterministic sampler of the teacher leads, from the same x_T (SinSR, Wang et al.
+    2024, arXiv 2311.14760, section 3).
+
+        |f(x_T, T) - x0'|^2                   x0' = the teacher's sample from x_T,
+        |f(x0', 1) - x_T|^2                   with `learn_noise`: the way back, at the first level,
+        |f(sg[f(x0, 1)], T) - x0|^2           with `use_clean`: the noise of the clean signal leads to the clean signal.
+
+    f is the network's output, which must be x0 (`X0`). Means over all values. The student begins as the teacher.
+
+    Args:
+        teacher: the trained denoiser, or a checkpoint (.safetensors) of it; frozen, in no checkpoint of the student.
+        sampler: deterministic; published: all levels.
+        learn_noise: the option `learn_xT`.
+        use_clean: the option `finetune_use_gt`.
+        terms: further losses between f(x_T, T) and x0'; DifIISR names weights of 0.001.
+
+    Raises:
+        UserError: no such checkpoint, or `use_clean` without `learn_noise`.
+    """
+
+    def __init__(
+        self,
+        teacher: Path | Denoiser,
+        sampler: Sampler = Ancestral(15, eta=0.0),  # noqa: B008  # frozen
+        learn_noise: bool = True,
+        use_clean: bool = True,
+        terms: Sequence[Term] = (),
+    ) -> None:
+        if use_clean and not learn_noise:
+            raise UserError("use_clean needs the noise of a clean signal; set learn_noise as well")
+        self.teacher, self.sampler = teacher, sampler
+        self.learn_noise, self.use_clean, self.terms = learn_noise, use_clean, tuple(terms)
+        self._teacher = (load(teacher).denoiser if isinstance(teacher, Path) else teacher).requires_grad_(False).eval()
+
+    def __call__(
+        self,
+        denoiser: DenoiserLike,
+        x0: Tensor,
+        y: Tensor | None = None,
+        *,
+        generator: torch.Generator,
+        **condition: Tensor,
+    ) -> dict[str, Tensor]:
+        student, y, seen = with_outputs(denoiser).prepare(y)
+        condition = seen | condition
+        process = student.process
+        last, first = as_time(process.T), process.nearest(as_time(process.T / round(process.T)))
+        z = torch.randn(x0.shape, generator=generator, dtype=x0.dtype, device=generator.device).to(x0.device)
+        start = process.start(z, y)
+        teacher = self._teacher.to(x0.device).seeing(y, condition)
+        aim = self.sampler(teacher, start, y, None, None, **condition)
+
+        found = student.output(start, last, y, **condition)
+        losses = {"student": (found - aim).square().mean()}
+        if self.learn_noise:
+            back = student.output(aim, first, y, **condition)
+            losses["noise"] = (back - start).square().mean()
+        if self.use_clean:
+            with torch.no_grad():
+                clean_start = student.output(x0, first, y, **condition)
+            losses["clean"] = (student.output(clean_start, last, y, **condition) - x0).square().mean()
+        loss = torch.stack(list(losses.values())).sum()
+        for index, term in enumerate(self.terms):
+            pair = [as_pictures(student, each) if term.decoded else each for each in (found, aim)]
+            losses[f"term_{index}"] = term.distance(*pair).mean()
+            loss = loss + term.weight * losses[f"term_{index}"]
+        return {"loss": loss, **{name: value.detach() for name, value in losses.items()}}
