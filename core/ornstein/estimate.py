@@ -57,21 +57,23 @@ def refuse_zero(divisor: Weight, process: Process, why: str) -> None:
 
 def estimate_from_x0(process: Process, x: Tensor, t: Tensor, x0: Tensor, y: Tensor | None = None) -> Estimate:
     """Estimate with noise = (x - a x0 - b y)/s, or 0 where s = 0."""
-    a, b, s, _ = process.coefficients_at(t)
-    if not isinstance(s, Tensor):
+    scalar, noise_map = process.scalar()
+    a, b, s, _ = scalar.coefficients_at(t)
+    if isinstance(s, Tensor):
+        some = s != 0
+        inverse: Weight = torch.where(some, 1 / torch.where(some, s, torch.ones_like(s)), torch.zeros_like(s))
+    else:
         inverse = 1 / s if s else 0.0
-        noise = combine(x, (inverse, x), (-a * inverse, x0), (-b * inverse, process.require(y)))
-        return Estimate(process, x, t, x0, noise, y)
-    some = s != 0
-    inverse = torch.where(some, 1 / torch.where(some, s, torch.ones_like(s)), torch.zeros_like(s))
-    noise = expand(inverse, x) * combine(x, (1.0, x), (-a, x0), (-b, process.require(y)))
-    return Estimate(process, x, t, x0, noise, y)
+    noise = combine(x, (inverse, x), (-a * inverse, x0), (-b * inverse, process.require(y)))
+    return Estimate(process, x, t, x0, noise if noise_map is None else noise / expand(noise_map, x), y)
 
 
 def estimate_from_noise(process: Process, x: Tensor, t: Tensor, noise: Tensor, y: Tensor | None = None) -> Estimate:
     """Estimate with x0 = (x - b y - s noise)/a; raises ValueError at a time on the host where a = 0: noise says nothing
     about x0 there."""
-    a, b, s, _ = process.coefficients_at(t)
+    scalar, noise_map = process.scalar()
+    a, b, s, _ = scalar.coefficients_at(t)
     refuse_zero(a, process, "the noise and the score say nothing about x0 where a = 0")
-    x0 = combine(x, (1 / a, x), (-s / a, noise), (-b / a, process.require(y)))
+    scaled = noise if noise_map is None else expand(noise_map, x) * noise
+    x0 = combine(x, (1 / a, x), (-s / a, scaled), (-b / a, process.require(y)))
     return Estimate(process, x, t, x0, noise, y)

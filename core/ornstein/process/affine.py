@@ -14,7 +14,7 @@ pixel); such a process names one scalar `reference`, on which time grids and kap
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import ClassVar, NamedTuple, TypeVar
 
 import torch
@@ -104,7 +104,7 @@ def weights_between(now: Coefficients, earlier: Coefficients, eta: float) -> Ste
 SECTIONS = 32
 """Parts that `Process.time_at_kappa` cuts its interval into at once."""
 REMEMBERED = 4096
-"""Times whose coefficients a process keeps."""
+"""Answers that a process keeps."""
 Found = TypeVar("Found")
 
 
@@ -151,7 +151,7 @@ class Process(ABC):
         """
         process, noise_map = self.scalar()
         if noise_map is None:
-            return self._remember("coefficients", t, lambda t: _as_weights(self.coefficients(t)))
+            return self._at("coefficients", t, lambda t: _as_weights(self.coefficients(t)))
         if t.ndim:
             return Weights(*self.coefficients(t))
         found = process.coefficients_at(t)
@@ -159,20 +159,23 @@ class Process(ABC):
 
     def derivatives_at(self, t: Tensor) -> Weights:
         """`derivatives`, as `coefficients_at`."""
-        return self._remember("derivatives", t, lambda t: _as_weights(self.derivatives(t)))
+        return self._at("derivatives", t, lambda t: _as_weights(self.derivatives(t)))
 
-    def _remember(self, name: str, t: Tensor, compute: Callable[[Tensor], Found]) -> Found:
-        """`compute(t)`, kept in the process for the next call where `t` is one number on the host."""
-        if t.ndim or t.device.type != "cpu" or t.requires_grad:
-            return compute(t)
-        remembered: dict[tuple[str, float], Found] = self.__dict__.setdefault("_remembered", {})
-        key = name, t.item()
+    def remember(self, key: Hashable, compute: Callable[[], Found]) -> Found:
+        """`compute()`, kept for the next call with `key`: for what every run on a grid asks of a schedule again."""
+        remembered: dict[Hashable, Found] = self.__dict__.setdefault("_remembered", {})
         found = remembered.get(key)
         if found is None:
             if len(remembered) >= REMEMBERED:
                 remembered.clear()
-            remembered[key] = found = compute(t)
+            remembered[key] = found = compute()
         return found
+
+    def _at(self, name: str, t: Tensor, compute: Callable[[Tensor], Found]) -> Found:
+        """`compute(t)`, remembered where `t` is one number on the host."""
+        if t.ndim or t.device.type != "cpu" or t.requires_grad:
+            return compute(t)
+        return self.remember((name, t.item()), lambda: compute(t))
 
     def nearest(self, t: Tensor) -> Tensor:
         """`t` itself, or the nearest node of a tabulated schedule: what grids in time visit."""
@@ -251,7 +254,7 @@ class Process(ABC):
     def lambda_at(self, t: Tensor | float) -> Tensor:
         """lambda = log(a/s), half the log signal-to-noise ratio; infinite where s or a is 0, NaN where a < 0."""
         t = as_time(t)
-        return self._remember("lambda", t, self._lambda)
+        return self._at("lambda", t, self._lambda)
 
     def _lambda(self, t: Tensor) -> Tensor:
         a, _, s, _ = self.reference(t)
@@ -265,6 +268,13 @@ class Process(ABC):
         """The time at which a/s equals `kappa`, by sections to the last bit of float64 (kappa is monotone); ends are
         clamped."""
         kappa = as_time(kappa)
+        process = self.scalar()[0]
+        if kappa.ndim > 1 or kappa.device.type != "cpu" or kappa.requires_grad:
+            return process._time_at_kappa(kappa)
+        key = ("time at kappa", kappa.ndim, *kappa.reshape(-1).tolist())
+        return process.remember(key, lambda: process._time_at_kappa(kappa)).clone()
+
+    def _time_at_kappa(self, kappa: Tensor) -> Tensor:
         low, high = torch.zeros_like(kappa), torch.full_like(kappa, self.T)
         parts = torch.arange(1, SECTIONS, dtype=torch.float64, device=kappa.device) / SECTIONS
         for _ in range(1100 if self.T > 1 else 80):

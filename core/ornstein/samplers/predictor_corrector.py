@@ -129,8 +129,13 @@ def reverse_weights(process: Process, times: Tensor, steps: list[Tensor], noise_
 
     process = process.scalar()[0]
     if process.coefficients(times[0]).s.ndim == 0:
-        every = weights(times[:-1], torch.stack(steps))
-        return [ReverseWeights(*w) for w in zip(*(w.tolist() for w in every), strict=True)]
+        lengths = torch.stack(steps)
+
+        def floats() -> list[ReverseWeights]:
+            every = weights(times[:-1], lengths)
+            return [ReverseWeights(*w) for w in zip(*(w.tolist() for w in every), strict=True)]
+
+        return process.remember(("reverse", noise_scale, *times.tolist(), *lengths.tolist()), floats)
     return [ReverseWeights(*weights(t, dt)) for t, dt in zip(times, steps, strict=False)]
 
 

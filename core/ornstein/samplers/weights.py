@@ -51,6 +51,12 @@ class Node:
 def nodes_at(process: Process, times: Tensor) -> list[Node]:
     """The nodes at `times` (N,) of `Process.scalar`: one vectorised evaluation where its coefficients are scalars."""
     process = process.scalar()[0]
+    if _has_maps(process, times):
+        return _nodes(process, times)
+    return list(process.remember(("nodes", *times.tolist()), lambda: _nodes(process, times)))
+
+
+def _nodes(process: Process, times: Tensor) -> list[Node]:
     reference = process.reference(times)
     kappa, level = torch.where(reference.a == 0, 0.0, reference.a / reference.s).tolist(), reference.s.tolist()
     if _has_maps(process, times):
@@ -96,8 +102,12 @@ def step_weights(process: Process, times: Tensor, eta: float) -> list[AncestralW
     """`Process.step_weights` of every step of a grid on `Process.scalar`, as floats, or as maps where it has them; the
     noise is 0.0 in a step that draws none."""
     process = process.scalar()[0]
-    weights = weights_between(process.reference(times[:-1]), process.reference(times[1:]), eta)
-    floats = [AncestralWeights(*w) for w in zip(*(w.tolist() for w in weights), strict=True)]
+
+    def of_reference() -> list[AncestralWeights]:
+        weights = weights_between(process.reference(times[:-1]), process.reference(times[1:]), eta)
+        return [AncestralWeights(*w) for w in zip(*(w.tolist() for w in weights), strict=True)]
+
+    floats = process.remember(("ancestral", eta, *times.tolist()), of_reference)
     if not _has_maps(process, times):
         return floats
     maps = [AncestralWeights(*process.step_weights(t, s, eta)) for t, s in pairwise(times)]
