@@ -2,9 +2,9 @@
 
     python benchmarks/sampling_overhead.py
 
-The network returns its input scaled, so that all the time is the sampler's and the denoiser's. Every pair is run several
-times with the same process, so that what a process remembers of its schedule is remembered; the least time counts. Writes
-benchmarks/results/sampling_overhead.json.
+The network returns its input scaled, so that all the time is the sampler's and the denoiser's. Every pair is run
+several times with the same process, so that what a process remembers of its schedule is remembered; the least time
+counts. Writes benchmarks/results/sampling_overhead.json.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,14 +21,15 @@ from torch import Tensor, nn
 
 from ornstein.denoiser import Denoiser
 from ornstein.files import atomic_path
+from ornstein.noise import Noise as Draws
 from ornstein.noise import SampleNoise
 from ornstein.parameterization import (
     X0,
     EDMPreconditioning,
     Noise,
     Parameterization,
-    ResNoise,
     Residual,
+    ResNoise,
     Score,
     TwoOutput,
     V,
@@ -130,6 +132,25 @@ class Scaled(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         return 0.1 * x if self.outputs == 1 else torch.cat([0.1 * x] * self.outputs, 1)
+
+
+def steps_only(
+    sampler: Sampler, denoiser: Denoiser, x: Tensor, y: Tensor | None, noise: Draws, *_: object, **named: Tensor
+) -> Tensor:
+    """The sampler's steps without its look at the values at the end, which waits for a GPU on purpose."""
+    with torch.no_grad():
+        return list(sampler.trajectory(denoiser, x, y, noise, **named))[-1]
+
+
+def steps_of(sampler: Sampler, case: Case, device: str) -> Callable[[], Tensor]:
+    """A run with all that has the size of a signal, a map of weights too, on `device`."""
+    process = case.process
+    if isinstance(process, UPSR) and process.weights is not None:
+        process = process.weighted(process.weights.to(device))
+    denoiser = Denoiser(Scaled(case.outputs), process, case.meaning)
+    x, y = torch.ones(SHAPE, device=device), torch.zeros(SHAPE, device=device)
+    sampler = replace(sampler, steps=case.steps, grid=case.grid)
+    return lambda: steps_only(sampler, denoiser, x, y, torch.randn_like)
 
 
 def microseconds(sampler: Sampler, case: Case, repeats: int) -> float:
