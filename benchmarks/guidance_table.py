@@ -168,10 +168,9 @@ def experts(steps: int = 400, count: int = 200) -> list[dict[str, object]]:
         made = NoiseRangeExperts(teacher, number, rank=16)
         generator = torch.Generator().manual_seed(0)
         fits = distil(made, teacher, denoiser.process, clean, steps * 5 // number, generator, learning_rate=3e-3)
-        held_out[f"{number} expert{'s' if number > 1 else ''}, data-free"] = [
-            round(fit.validation or 0.0, 4) for fit in fits
-        ]
-        makers[f"{number} expert{'s' if number > 1 else ''}, data-free"] = made
+        title = f"{number} expert{'s' if number > 1 else ''}, data-free"
+        held_out[title] = [round(fit.validation or 0.0, 4) for fit in fits]
+        makers[title] = made
     table: list[dict[str, object]] = []
     for name, made in makers.items():
         row: dict[str, object] = {"guide": name, "validation_loss": held_out.get(name, [])}
