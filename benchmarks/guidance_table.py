@@ -56,7 +56,7 @@ def late_guesses(guidance: ClassifierFreeGuidance, first: int, x: Tensor, label:
     return LinearAdaptiveGuidance(guidance, prediction, [i for i in range(8, steps) if i % 3], steps)
 
 
-def adaptive(scale: float, count: int = 100, batches: int = 8) -> list[dict[str, object]]:
+def adaptive(scale: float, count: int = 100, batches: int = 5) -> list[dict[str, object]]:
     """Evaluations saved and relative change of the output against plain classifier-free guidance, with the half-widths
     of their 95 % intervals over `batches` of `count` samples whose seeds no setting was chosen on."""
     counted, judge = Counted(digit_denoiser()), digit_classifier()
