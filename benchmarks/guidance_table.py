@@ -205,7 +205,7 @@ def main() -> None:
     result["sampler"] = f"DPM-Solver++ 2M, {STEPS} steps"
     for name in [options.only] if options.only else PARTS:
         result[name] = table = PARTS[name]()
-        show(name, table)
+        show(name, [row for row in table if row.keys() == table[0].keys()])
     with atomic_path(options.output, overwrite=True) as temporary:
         temporary.write_text(json.dumps(result, indent=1) + "\n")
     print(f"\n{options.output}")
