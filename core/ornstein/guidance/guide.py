@@ -14,7 +14,7 @@ from ornstein.guidance.classifier_free import GuidanceInterval
 from ornstein.guidance.injection import Energy, GradientGuidance, Injection, ShiftedMean, Treatment
 from ornstein.guidance.references import Reference
 from ornstein.guidance.terms import GuidanceTerm
-from ornstein.latent import as_pictures
+from ornstein.latent import at_full_size
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,12 @@ class Guide:
             denoiser: what is guided.
             reference: what its pictures are compared with: one of `ornstein.guidance.references`.
             times: of the sampler, `sampler.times(denoiser.process)`; None for all levels of a tabulated process.
-            decode: x0 (B, *) to pictures (B, C, H, W), differentiable; None for that of a `LatentDenoiser`, or x0
-                itself.
+            decode: x0 (B, *) to pictures (B, C, H, W), differentiable; None for what the denoiser
+                itself has for it.
         """
         if self.strength == 0:
             return denoiser
-        energy = picture_energy(self.term, reference, decode or (lambda x0: as_pictures(denoiser, x0)))
+        energy = picture_energy(self.term, reference, decode or (lambda x0: at_full_size(denoiser, x0)))
         guided = GradientGuidance(denoiser, energy, self.injection, self.strength, self.treatments, times)
         if self.interval is None:
             return guided
