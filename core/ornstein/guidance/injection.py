@@ -177,7 +177,11 @@ class GradientGuidance:
         return Estimate(estimate.process, x, t, x0, noise, estimate.y)
 
     def pull(self, x: Tensor, t: Tensor | float, y: Tensor | None = None, **condition: Tensor) -> Pull:
-        """The unguided estimate of `x` (B, *) with G and E there."""
+        """The unguided estimate of `x` (B, *) with G and E there.
+
+        Raises:
+            UserError: the energy does not depend on what it is differentiated by.
+        """
         with torch.enable_grad():
             if self.injection.of_state:
                 state = x.detach().requires_grad_()
@@ -188,6 +192,8 @@ class GradientGuidance:
                     estimate = self.denoiser(x, t, y, **condition)
                 state = estimate.x0.detach().requires_grad_()
                 energy = self.energy(state)
+            if not energy.requires_grad:
+                raise UserError("the energy that guides has no gradient; give one, and a network, that keep it")
             (gradient,) = torch.autograd.grad(energy.sum(), state)
         for treatment in self.treatments:
             gradient = treatment(gradient)

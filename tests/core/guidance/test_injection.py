@@ -317,6 +317,9 @@ def test_what_cannot_guide_is_refused() -> None:
         ("limit", lambda: ClippedNorm(0.0)),
         (r"give times=sampler.times", lambda: GradientGuidance(Gaussian(VP()), to_zero)),
     ]
+    x = draws(1, 1, 4, 4)
+    detached = GradientGuidance(Gaussian(ResidualShift()), lambda x0: to_zero(x0.detach()))
+    refused.append(("has no gradient", lambda: detached(x, 8.0, x)))
     for message, make in refused:
         with pytest.raises(UserError, match=message):
             make()
