@@ -174,6 +174,7 @@ def test_guides_are_data() -> None:
     assert describe(again) == describe(guide)
     assert guide.described() == {
         "term": "0.5 spectrum logamp_l2 up to 0.125 + perceptual sobel, haar of 2 scales, gabor of 4 orientations",
+        "weights": ["none, the filters are fixed"],
         "strength": 3.0,
         "injection": "RaisedNoise",
         "treatments": ["Normalized()", "ClippedNorm(limit=2.0)"],
