@@ -7,7 +7,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from ornstein.denoiser import Denoiser
+from ornstein.denoiser import Denoiser, DenoiserLike
 from ornstein.errors import UserError
 from ornstein.latent import as_pictures
 from ornstein.pictures.sizes import Padding, pad_to_multiple
@@ -85,6 +85,14 @@ class Model(Generic[R]):
         return None if calls is None else calls + self.denoiser.observe_evaluations
 
 
+class Guidance(Protocol):
+    """Guides the denoiser of a batch of tiles, such as `ornstein.guidance.guide.TileGuide`."""
+
+    def __call__(
+        self, denoiser: DenoiserLike, measured: Tensor, places: Sequence[Place], times: Tensor
+    ) -> DenoiserLike: ...
+
+
 def restore_picture(
     model: Model[Any],
     picture: Tensor,
@@ -94,6 +102,7 @@ def restore_picture(
     tiling: Tiling | None = None,
     batch: int = 1,
     device: torch.device | str = "cpu",
+    guidance: Guidance | None = None,
     on_progress: Callable[[float], None] | None = None,
 ) -> Tensor:
     """The restored picture (C, scale h, scale w), float32 on the CPU.
@@ -106,14 +115,20 @@ def restore_picture(
         tiling: None for the whole picture at once.
         batch: tiles that go through the network at once.
         device: where the denoiser is.
+        guidance: of every tile while it is sampled.
         on_progress: is told the share done since its last call.
+
+    Raises:
+        UserError: guidance of tiles that are blended in every step.
     """
     space = model.representation
     picture = space.measured(picture)
     if tiling is None:
         tiling = Tiling(size=max(*picture.shape[-2:], space.multiple), overlap=0)
     tiling = tiling.fitting(space.multiple)
-    run = _Run(model, seed, batch, torch.device(device), on_progress or (lambda share: None))
+    if guidance is not None and tiling.blending == "steps":
+        raise UserError("guided tiles are blended when they are done; set the blending to outputs")
+    run = _Run(model, seed, batch, torch.device(device), guidance, on_progress or (lambda share: None))
     return run.steps(picture, mask, tiling) if tiling.blending == "steps" else run.outputs(picture, mask, tiling)
 
 
@@ -123,6 +138,7 @@ class _Run:
     seed: int
     batch: int
     device: torch.device
+    guidance: Guidance | None
     on_progress: Callable[[float], None]
 
     def outputs(self, picture: Tensor, mask: Tensor | None, tiling: Tiling) -> Tensor:
@@ -133,13 +149,17 @@ class _Run:
         blend = Blend((height * space.scale, width * space.scale), tile, places, space.scale, tiling)
         for part in batched(places, self.batch):
             denoiser, y, condition = self._prepared(picture, mask, part, tile)
+            guided: DenoiserLike = denoiser
+            if self.guidance is not None:
+                measured = space.observation(self._tiles(picture, part, tile))
+                guided = self.guidance(denoiser, measured, part, model.sampler.times(denoiser.process))
             noise = NoiseField(self.seed, [_on_noise(place, space) for place in part], space.patch)
             share = len(part) / len(places)
 
             def on_step(done: int, steps: int, share: float = share) -> None:
                 self.on_progress(share / steps)
 
-            x = model.sampler(denoiser, denoiser.process.start(noise(y), y), y, noise, on_step, **condition)
+            x = model.sampler(guided, denoiser.process.start(noise(y), y), y, noise, on_step, **condition)
             for place, result in zip(part, space.inverse(as_pictures(denoiser, x)).float(), strict=True):
                 blend.add(place, result)
         return blend.result()
@@ -184,13 +204,18 @@ class _Run:
     ) -> tuple[Denoiser, Tensor, dict[str, Tensor]]:
         """The denoiser for a batch of tiles, its observation and its condition."""
         space = self.model.representation
-        tiles = torch.stack([space.pad(crop(picture, place, tile)) for place in part]).to(self.device)
+        tiles = self._tiles(picture, part, tile)
         masks = None if mask is None else torch.stack([space.pad(crop(mask, place, tile)) for place in part])
         condition = space.condition(None if masks is None else masks.to(self.device))
         denoiser, y, seen = self.model.denoiser.prepare(space.observation(tiles))
         if y is None:
             raise ValueError(f"{type(denoiser).__name__} gives no observation")
         return denoiser, y, seen | condition
+
+    def _tiles(self, picture: Tensor, part: Sequence[Place], tile: tuple[int, int]) -> Tensor:
+        """Tiles of the measured picture with padded sides, (B, C, h, w)."""
+        space = self.model.representation
+        return torch.stack([space.pad(crop(picture, place, tile)) for place in part]).to(self.device)
 
 
 def _on_state(pixels: tuple[int, int], space: PictureRepresentation) -> tuple[int, int]:
