@@ -23,8 +23,7 @@ class Ancestral(Sampler):
     eta: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.eta <= 1:
-            raise UserError(f"eta lies between 0 (deterministic) and 1 (the posterior), got {self.eta}")
+        require_share(self.eta)
 
     def trajectory(
         self,
@@ -41,3 +40,9 @@ class Ancestral(Sampler):
             z = None if isinstance(w.noise, float) and w.noise == 0 else scaling(drawn(noise, x))
             x = weighted(x, (w.x, x), (w.x0, estimate.x0), (w.y, process.require(estimate.y)), (w.noise, z))
             yield x
+
+
+def require_share(eta: float) -> None:
+    """Raise UserError for an eta that no posterior step has."""
+    if not 0 <= eta <= 1:
+        raise UserError(f"eta lies between 0 (deterministic) and 1 (the posterior), got {eta}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ornstein.errors import UserError
 from ornstein.process.affine import Process
 from ornstein.samplers.ode_solvers import FlowSolver, Run, two_calls_where_regular
 from ornstein.samplers.weights import Node, nodes_at, root, weighted
@@ -27,6 +28,10 @@ class ChurnedHeun(FlowSolver):
     rho_max: float = 50.0
     noise_scale: float = 1.003
     """Standard deviation of the noise added, in units of the noise that would be right."""
+
+    def __post_init__(self) -> None:
+        if min(self.churn, self.noise_scale) < 0:
+            raise UserError(f"churn and noise_scale are not negative, got {self.churn} and {self.noise_scale}")
 
     def solve(self, run: Run, x: Tensor) -> Iterator[Tensor]:
         for (now, ahead), above in zip(run.steps, self._above(run), strict=True):

@@ -7,6 +7,7 @@ from itertools import pairwise
 from torch import Tensor
 
 from ornstein.process.affine import Process
+from ornstein.samplers.ancestral import require_share
 from ornstein.samplers.dpm_multistep import contraction
 from ornstein.samplers.ode_solvers import FlowSolver, Run, two_calls_where_regular
 from ornstein.samplers.weights import Node, Weight, expm1, nodes_at, root, weighted
@@ -41,6 +42,9 @@ class DPMSolverPP2S(FlowSolver):
     """
 
     eta: float = 0.0
+
+    def __post_init__(self) -> None:
+        require_share(self.eta)
 
     def solve(self, run: Run, x: Tensor) -> Iterator[Tensor]:
         keeps = [ancestral_keep(now, ahead, self.eta) for now, ahead in run.steps]
@@ -90,6 +94,9 @@ class DPMSolverPPSDE(FlowSolver):
     """
 
     eta: float = 1.0
+
+    def __post_init__(self) -> None:
+        require_share(self.eta)
 
     def solve(self, run: Run, x: Tensor) -> Iterator[Tensor]:
         for (now, ahead), middle in zip(run.steps, run.between(0.5), strict=True):

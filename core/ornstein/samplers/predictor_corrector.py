@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ornstein.denoiser import DenoiserLike
+from ornstein.errors import UserError
 from ornstein.estimate import Estimate
 from ornstein.noise import Noise
 from ornstein.process.affine import Process, combine
@@ -77,6 +78,12 @@ class PredictorCorrector(Sampler):
     corrector: Corrector | None = AnnealedLangevin()
     corrector_steps: int = 1
     noise_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if min(self.corrector_steps, self.noise_scale) < 0:
+            raise UserError(
+                f"corrector_steps and noise_scale are not negative, got {self.corrector_steps} and {self.noise_scale}"
+            )
 
     def trajectory(
         self,

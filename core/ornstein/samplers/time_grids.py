@@ -37,9 +37,15 @@ def _curve(process: Process, steps: int, end: float | None) -> tuple[Tensor, flo
 
 
 def _at_least_one(steps: int) -> int:
-    if steps < 1:
-        raise ValueError(f"a grid needs at least one step, got {steps}")
+    if not isinstance(steps, int) or steps < 1:
+        raise UserError(f"a grid needs at least one step, and a whole number of them, got {steps}")
     return steps
+
+
+def _require_positive(grid: TimeGrid, **values: float) -> None:
+    for name, value in values.items():
+        if not value > 0:
+            raise UserError(f"{name} of {type(grid).__name__} has to be positive, got {value}")
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,9 @@ class PowerGrid(TimeGrid):
     start: float | None = None
     end: float | None = 0.0
 
+    def __post_init__(self) -> None:
+        _require_positive(self, power=self.power)
+
     def __call__(self, process: Process, steps: int) -> Tensor:
         start = process.T if self.start is None else self.start
         ramp = torch.linspace(0, 1, _at_least_one(steps) + 1, dtype=torch.float64) ** self.power
@@ -84,6 +93,8 @@ class QuadraticGrid(TimeGrid):
     def __call__(self, process: Process, steps: int) -> Tensor:
         start = process.T if self.start is None else self.start
         ramp, end, rest = _curve(process, steps, self.end)
+        if min(start, end) < 0:
+            raise UserError(f"QuadraticGrid goes through roots of times; {min(start, end)} is negative")
         return torch.cat([(end**0.5 + (start**0.5 - end**0.5) * ramp) ** 2, rest])
 
 
@@ -95,6 +106,9 @@ class ShiftedGrid(TimeGrid):
     """k."""
     start: float | None = None
     end: float | None = 0.0
+
+    def __post_init__(self) -> None:
+        _require_positive(self, shift=self.shift)
 
     def __call__(self, process: Process, steps: int) -> Tensor:
         start = process.T if self.start is None else self.start
@@ -151,6 +165,9 @@ class KarrasGrid(TimeGrid):
     sigma_min: float = 0.002
     sigma_max: float = 80.0
     rho: float = 7.0
+
+    def __post_init__(self) -> None:
+        _require_positive(self, sigma_min=self.sigma_min, sigma_max=self.sigma_max, rho=self.rho)
 
     def __call__(self, process: Process, steps: int) -> Tensor:
         last = process.kappa(process.T)

@@ -15,11 +15,21 @@ from ornstein.samplers.ancestral import Ancestral
 from ornstein.samplers.base import Sampler
 from ornstein.samplers.churn import ChurnedHeun
 from ornstein.samplers.dpm_multistep import DPMSolverPP
+from ornstein.samplers.dpm_singlestep import DPMSolverPP2S, DPMSolverPPSDE
 from ornstein.samplers.flow_matching import VelocityFlow
 from ornstein.samplers.lml import LML
 from ornstein.samplers.momentum import HeavyBall
 from ornstein.samplers.ode_solvers import Euler, Heun
-from ornstein.samplers.time_grids import DiscreteGrid, UniformGrid, UserGrid
+from ornstein.samplers.predictor_corrector import PredictorCorrector
+from ornstein.samplers.time_grids import (
+    DiscreteGrid,
+    KarrasGrid,
+    PowerGrid,
+    QuadraticGrid,
+    ShiftedGrid,
+    UniformGrid,
+    UserGrid,
+)
 
 
 @pytest.mark.parametrize(
@@ -31,6 +41,14 @@ from ornstein.samplers.time_grids import DiscreteGrid, UniformGrid, UserGrid
         (lambda: DPMSolverPP(second="foo"), "midpoint and heun, not 'foo'"),
         (lambda: VelocityFlow(method="rk4"), "not 'rk4'"),
         (lambda: DiscreteGrid("foo"), "not 'foo'"),
+        (lambda: DPMSolverPP2S(eta=2.0), "between 0"),
+        (lambda: DPMSolverPPSDE(eta=-1.0), "between 0"),
+        (lambda: ChurnedHeun(churn=-1.0), "not negative"),
+        (lambda: PredictorCorrector(corrector_steps=-1), "not negative"),
+        (lambda: PredictorCorrector(noise_scale=-1.0), "not negative"),
+        (lambda: KarrasGrid(rho=0.0), "rho of KarrasGrid has to be positive"),
+        (lambda: ShiftedGrid(0.0), "shift of ShiftedGrid has to be positive"),
+        (lambda: PowerGrid(-1.0), "power of PowerGrid has to be positive"),
     ],
 )
 def test_refused_when_made(make: Callable[[], object], message: str) -> None:
@@ -46,6 +64,8 @@ def test_refused_when_made(make: Callable[[], object], message: str) -> None:
         (LML(4, base=Ancestral()), "not Ancestral"),  # type: ignore[arg-type]
         (Euler(2, UserGrid((1.5, 0.5, 0.1))), r"outside \[0, 1\] on VP: 1.5, 0.5, 0.1"),
         (Euler(2, UserGrid((1.0, 0.5, -0.1))), "outside"),
+        (Euler(2, QuadraticGrid(end=-0.1)), "-0.1 is negative"),
+        (Euler(2.5), "and a whole number of them"),  # type: ignore[arg-type]
     ],
 )
 def test_refused_at_the_start(sampler: Sampler, message: str) -> None:

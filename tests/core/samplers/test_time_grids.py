@@ -148,7 +148,7 @@ def test_log_snr_nodes_are_equally_spaced() -> None:
 
 
 def test_errors_say_what_is_wrong() -> None:
-    with pytest.raises(ValueError, match="at least one step"):
+    with pytest.raises(UserError, match="at least one step"):
         UniformGrid()(OUVE(), 0)
     with pytest.raises(ValueError, match="not finite"):
         LogSNRGrid()(SchroedingerBridge(), 5)
