@@ -23,14 +23,15 @@ from ornstein.process.prediction import Prediction
 from ornstein.regeneration import StochasticRegeneration
 from ornstein.samplers.ancestral import Ancestral
 from ornstein.samplers.base import Sampler
-from ornstein.samplers.ode_solvers import DPMSolverPP2M, Heun
+from ornstein.samplers.dpm_multistep import DPMSolverPP
+from ornstein.samplers.ode_solvers import Heun
 from ornstein.samplers.predictor_corrector import PredictorCorrector
 from ornstein.samplers.time_grids import PowerGrid, UniformGrid
 
 SMALL = {"nf": 16, "ch_mult": (1, 2, 2), "num_res_blocks": 1, "attn_resolutions": ()}
 SAMPLERS: list[tuple[str, Sampler]] = [
     ("score", PredictorCorrector(steps=4)),
-    ("score", DPMSolverPP2M(steps=4, grid=UniformGrid(end=0.03, to_zero=True))),
+    ("score", DPMSolverPP(steps=4, grid=UniformGrid(end=0.03, to_zero=True))),
     ("score", Heun(steps=4, grid=UniformGrid(end=0.03, to_zero=True))),
     ("bridge", Ancestral(steps=4, eta=1.0, grid=PowerGrid(end=1e-4))),
     ("bridge", Ancestral(steps=4, eta=0.0, grid=PowerGrid(end=1e-4))),

@@ -32,12 +32,12 @@ from ornstein.guidance.linear_adaptive import LinearAdaptiveGuidance, fit_linear
 from ornstein.guidance.minority import MinorityGuidance, minority_labels, minority_scores, train_noisy_classifier
 from ornstein.networks.unet import NoisyClassifier
 from ornstein.noise import SampleNoise
-from ornstein.samplers.ode_solvers import DPMSolverPP2M
+from ornstein.samplers.dpm_multistep import DPMSolverPP
 from ornstein.samplers.time_grids import LogSNRGrid
 
 RESULT = Path(__file__).parents[1] / "benchmarks" / "results" / "guidance_table.json"
 STEPS = 20
-SAMPLER = DPMSolverPP2M(steps=STEPS, grid=LogSNRGrid(end=5e-3, to_zero=True))
+SAMPLER = DPMSolverPP(steps=STEPS, grid=LogSNRGrid(end=5e-3, to_zero=True))
 EMPTY = {"label": torch.tensor(10)}
 
 

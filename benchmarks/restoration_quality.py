@@ -32,9 +32,9 @@ from ornstein.journal import Journal
 from ornstein.process.prediction import Prediction
 from ornstein.report import write_json
 from ornstein.samplers.base import Sampler
+from ornstein.samplers.dpm_multistep import DPMSolverPP
 from ornstein.samplers.lml import DDIM
 from ornstein.samplers.momentum import GHVB
-from ornstein.samplers.ode_solvers import DPMSolverPP2M
 from ornstein.samplers.unipc import UniPC
 from ornstein.workers import pool
 from ornstein_restoration import lite0
@@ -55,7 +55,7 @@ NATIVE = "native"
 SAMPLERS: dict[str, Callable[[int], Sampler] | None] = {
     NATIVE: None,
     "ddim": lambda steps: DDIM(steps=steps),
-    "dpm++2m": lambda steps: DPMSolverPP2M(steps=steps),
+    "dpm++2m": lambda steps: DPMSolverPP(steps=steps),
     "unipc": lambda steps: UniPC(steps=steps),
     "ghvb": lambda steps: GHVB(steps=steps),
 }

@@ -30,7 +30,7 @@ from ornstein.samplers.base import Sampler
 from ornstein.samplers.dpm_multistep import DPMSolverPP
 from ornstein.samplers.dpm_singlestep import DPMSolverPP2S
 from ornstein.samplers.momentum import GHVB
-from ornstein.samplers.ode_solvers import DPMSolverPP2M, Euler, Heun
+from ornstein.samplers.ode_solvers import Euler, Heun
 from ornstein.samplers.predictor_corrector import PredictorCorrector
 from ornstein.samplers.time_grids import UniformGrid
 from ornstein.samplers.unipc import UniPC
@@ -43,7 +43,7 @@ SAMPLERS: dict[str, Sampler] = {
     "ancestral": Ancestral(),
     "Euler": Euler(),
     "Heun": Heun(),
-    "DPM-Solver++ 2M": DPMSolverPP2M(),
+    "DPM-Solver++ 2M": DPMSolverPP(),
     "DPM-Solver++ 3M": DPMSolverPP(order=3),
     "DPM-Solver++ 2M SDE": DPMSolverPP(eta=1.0),
     "DPM-Solver++ 2S": DPMSolverPP2S(),

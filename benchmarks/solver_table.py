@@ -1,15 +1,17 @@
-"""Every solver on every process against the exact flow of a Gaussian mixture: errors, orders, starts, stability.
+"""Every solver on every process against the exact flow or the law of a Gaussian mixture: errors, orders, starts,
+stability.
 
     python benchmarks/solver_table.py
 
-Writes benchmarks/results/solver_table.json and the tables of docs/samplers.md. A few minutes on one core.
+Writes benchmarks/results/solver_table.json and the tables of docs/samplers.md. About ten minutes on one core.
 """
 
 import argparse
 import json
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +19,29 @@ import torch
 from torch import Tensor
 
 from ornstein.analysis.examples import MIXTURE, PROCESSES, Y, exact_between, weights_of
-from ornstein.analysis.mixture import MixtureDenoiser
+from ornstein.analysis.law import SlicedWasserstein
+from ornstein.analysis.mixture import MixtureDenoiser, exact_flow
 from ornstein.analysis.solvers import characteristic, final_w, flow_errors, measured_order, stability_interval
+from ornstein.estimate import Estimate, estimate_from_x0
 from ornstein.files import atomic_path
 from ornstein.process.affine import Process, combine
 from ornstein.process.edm import EDM
 from ornstein.process.ve import VE
 from ornstein.samplers.adams import DEIS, LMS, AdamsBashforth, ExponentialAdams
+from ornstein.samplers.ancestral import Ancestral
 from ornstein.samplers.base import Sampler, SamplingError
+from ornstein.samplers.churn import ChurnedHeun
+from ornstein.samplers.consistency import Consistency
 from ornstein.samplers.dpm_multistep import DPMSolver, DPMSolverPP
-from ornstein.samplers.dpm_singlestep import DPMSolver2, DPMSolverPP2S, DPMSolverPP3S
+from ornstein.samplers.dpm_singlestep import DPMSolver2, DPMSolverPP2S, DPMSolverPP3S, DPMSolverPPSDE
 from ornstein.samplers.evodiff import EVODiff
 from ornstein.samplers.flow_matching import VelocityFlow
 from ornstein.samplers.lml import DDIM, LML
 from ornstein.samplers.momentum import GHVB, GHVB_WEIGHTS, HeavyBall
-from ornstein.samplers.ode_solvers import DPMSolverPP2M, Euler, FlowSolver, Heun
+from ornstein.samplers.ode import ProbabilityFlowODE
+from ornstein.samplers.ode_solvers import Euler, FlowSolver, Heun
 from ornstein.samplers.pndm import ADAMS, PLMS
+from ornstein.samplers.predictor_corrector import PredictorCorrector
 from ornstein.samplers.time_grids import KarrasGrid, UserGrid
 from ornstein.samplers.unipc import UniPC
 
@@ -45,7 +54,7 @@ SOLVERS: dict[str, tuple[Sampler, float, int]] = {
     "Heun": (Heun(), 2, 2),
     "DPM-Solver 2M": (DPMSolver(), 2, 1),
     "DPM-Solver-2": (DPMSolver2(), 2, 2),
-    "DPM-Solver++ 2M": (DPMSolverPP2M(), 2, 1),
+    "DPM-Solver++ 2M": (DPMSolverPP(), 2, 1),
     "DPM-Solver++ 3M": (DPMSolverPP(order=3), 2, 1),
     "DPM-Solver++ 2S": (DPMSolverPP2S(), 2, 2),
     "DPM-Solver++ 3S": (DPMSolverPP3S(), 3, 3),
@@ -53,7 +62,7 @@ SOLVERS: dict[str, tuple[Sampler, float, int]] = {
     "UniPC-2 bh1": (UniPC(order=2, variant="bh1"), 2, 1),
     "UniPC-2": (UniPC(order=2), 2, 1),
     "UniPC-3": (UniPC(order=3), 2, 1),
-    "PLMS": (PLMS(), 1, 1),
+    "PLMS": (PLMS(), 2, 1),
     "LMS-4": (LMS(order=4), 4, 1),
     "DEIS-2": (DEIS(order=2), 2, 1),
     "DEIS-3": (DEIS(order=3), 3, 1),
@@ -61,9 +70,13 @@ SOLVERS: dict[str, tuple[Sampler, float, int]] = {
     "AB-3 in kappa": (AdamsBashforth(order=3), 3, 1),
     "exponential AB-3": (ExponentialAdams(order=3), 3, 1),
     "HB 1.8": (HeavyBall(base=PLMS(order=2, corrected_start=False)), 1, 1),
+    "NT 1.8": (HeavyBall(base=PLMS(order=2, corrected_start=False), nesterov=True), 1, 1),
+    "HB on DPM-Solver++ 2M": (HeavyBall(base=DPMSolverPP()), 1, 1),
     "GHVB 1.8": (GHVB(order=1.8), 2, 1),
     "GHVB 2.5": (GHVB(order=2.5), 3, 1),
-    "EVODiff": (EVODiff(), math.nan, 1),
+    "EVODiff": (EVODiff(), 1, 1),
+    "LML": (LML(), 1, 1),
+    "LML on DPM-Solver++ 2M": (LML(base=DPMSolverPP()), 1, 1),
     "LML on DDIM": (LML(base=DDIM()), math.nan, 1),
     "flow Euler": (VelocityFlow(), 1, 1),
     "flow Heun": (VelocityFlow(method="heun"), 2, 2),
@@ -71,10 +84,32 @@ SOLVERS: dict[str, tuple[Sampler, float, int]] = {
 }
 """Solver, its order with an exact history (NaN: not a method with an order), calls a step."""
 
+LAW: dict[str, tuple[Sampler | None, int]] = {
+    "exact draws": (None, 1),
+    "DDIM, without noise": (Ancestral(eta=0.0), 1),
+    "DPM-Solver++ 2M, without noise": (DPMSolverPP(), 1),
+    "DDPM": (Ancestral(), 1),
+    "DDPM, eta 0.5": (Ancestral(eta=0.5), 1),
+    "SDE-DPM-Solver++ 2M": (DPMSolverPP(eta=1.0), 1),
+    "SDE-DPM-Solver++ 3M": (DPMSolverPP(order=3, eta=1.0), 1),
+    "DPM-Solver++ 2S ancestral": (DPMSolverPP2S(eta=1.0), 2),
+    "DPM-Solver++ SDE": (DPMSolverPPSDE(), 2),
+    "Heun with churn": (ChurnedHeun(), 2),
+    "reverse diffusion": (PredictorCorrector(corrector=None), 1),
+    "predictor-corrector": (PredictorCorrector(), 2),
+    "consistency": (Consistency(rho_min=1 / 50), 1),
+}
+"""Samplers whose draws are compared with the data, and calls a step; None: draws of the data."""
+
 CALLS = (5, 10, 20, 50)
+LAW_CALLS = (5, 20, 50)
+DRAWS = 4096
+TOLERANCES = (1e-3, 1e-5)
 INSIDE = (0.6, 8.0)
 """kappa where orders are measured, in equal steps of lambda."""
 LAST = 8.0
+CLEAN = 50.0
+"""kappa of the last call of the runs to t = 0, unless it lies below the first level of a table."""
 
 
 def between(process: Process, first: float, last: float) -> tuple[Tensor, Tensor]:
@@ -158,6 +193,92 @@ def errors(solver: Sampler, calls_a_step: int, process: Process) -> list[float |
     return found
 
 
+class Counting(MixtureDenoiser):
+    """Counts its calls."""
+
+    calls = 0
+
+    def __call__(self, x: Tensor, t: Tensor | float, y: Tensor | None = None, **condition: Tensor) -> Estimate:
+        Counting.calls += 1
+        return super().__call__(x, t, y, **condition)
+
+
+def adaptive(tolerance: float, process: Process) -> tuple[int, float]:
+    """Calls of the adaptive flow in t and the RMS error of u/a, as `errors`."""
+    first, last = (float(process.time_at_kappa(k)) for k in (0.05, LAST))
+    w, exact = between(process, max(0.05, float(process.kappa(process.T))), LAST)
+    start, end = (process.coefficients(torch.tensor(t, dtype=torch.float64)) for t in (first, last))
+    y, grid = Y.expand_as(w), UserGrid((first, last))
+    method = ProbabilityFlowODE(grid=grid, rtol=tolerance, atol=tolerance, final_step=False)
+    Counting.calls = 0
+    x = method(Counting(MIXTURE, process), combine(w, (start.s, w), (start.b, y)), y)
+    found = combine(w, (1 / end.s, x), (-end.b / end.s, y))
+    return Counting.calls, float((found - exact).square().mean().sqrt()) / LAST
+
+
+@dataclass(frozen=True)
+class ExactConsistency:
+    """The network of a consistency model: the end of the flow, at kappa = CLEAN."""
+
+    process: Process
+
+    def __call__(self, x: Tensor, t: Tensor | float, y: Tensor | None = None, **condition: Tensor) -> Estimate:
+        t = torch.as_tensor(t, dtype=torch.float64)
+        a, b, s, _ = self.process.coefficients(t)
+        u = combine(x, (torch.ones_like(b), x), (-b, self.process.require(y)))
+        kappa, weights = float(self.process.kappa(t)), weights_of(self.process)
+        if kappa >= CLEAN * (1 - 1e-9):
+            return estimate_from_x0(self.process, x, t, combine(u, (1 / a, u)), y)
+        end = exact_flow(MIXTURE, combine(u, (1 / s, u)), kappa, CLEAN, tolerance=1e-4, weights=weights) / CLEAN
+        return estimate_from_x0(self.process, x, t, end if weights is None else end * weights, y)
+
+
+def law_errors(sampler: Sampler | None, calls_a_step: int, process: Process) -> list[float | str | None]:
+    """Distance of draws to the data for every number of calls, from exact draws at kappa = 0.05 to t = 0."""
+    found: list[float | str | None] = []
+    for calls in LAW_CALLS:
+        generator = torch.Generator().manual_seed(0)
+        x0, z = MIXTURE.sample(DRAWS, generator), torch.randn(DRAWS, 2, generator=generator, dtype=torch.float64)
+        if sampler is None:  # others for every number, to show what is chance
+            found.append(distance(MIXTURE.sample(DRAWS, torch.Generator().manual_seed(calls))))
+            continue
+        if isinstance(sampler, Consistency) and calls > LAW_CALLS[0]:
+            found.append(None)  # a method of few calls, whose exact network takes long
+            continue
+        steps, y = calls // calls_a_step, Y.expand_as(x0)
+        method = replace(sampler, steps=steps, grid=grid_to_zero(process, steps))
+        exact = ExactConsistency if isinstance(sampler, Consistency) else partial(MixtureDenoiser, MIXTURE)
+
+        def noise(like: Tensor, generator: torch.Generator = generator) -> Tensor:
+            return torch.randn(like.shape, generator=generator, dtype=like.dtype)
+
+        try:
+            result = method(exact(process), process.sample(x0, method.times(process)[0], z, y), y, noise)
+        except SamplingError:
+            found.append("diverged")
+            continue
+        found.append(distance(result))
+    return found
+
+
+def grid_to_zero(process: Process, steps: int) -> UserGrid:
+    """From kappa = 0.05 to CLEAN, uniform in t (on VE and EDM the grid of Karras), then to 0."""
+    if isinstance(process, (VE, EDM)):
+        return UserGrid(tuple(KarrasGrid(sigma_min=1 / CLEAN, sigma_max=20.0)(process, steps).tolist()))
+    first, last = (float(process.time_at_kappa(k)) for k in (0.05, CLEAN))
+    return UserGrid((*torch.linspace(first, max(last, process.first_level), steps).tolist(), 0.0))
+
+
+@cache
+def _law() -> SlicedWasserstein:
+    return SlicedWasserstein(MIXTURE, DRAWS)
+
+
+def distance(draws: Tensor) -> float:
+    """Sliced Wasserstein distance to the data."""
+    return _law()(draws)
+
+
 def stability() -> dict[str, float]:
     """Stability intervals on the negative real axis, dy/dt = z y with steps of 1."""
     table = {f"AB{k}": stability_interval(characteristic(ADAMS[k - 1])) for k in (1, 2, 3, 4)}
@@ -180,8 +301,8 @@ def tables(result: dict[str, Any]) -> str:
     names = list(PROCESSES)
     head = "| solver | " + " | ".join(names) + " |\n" + "| --- " * (len(names) + 1) + "|\n"
 
-    def table(cell: Callable[[dict[str, Any], str], str]) -> str:
-        rows = result["solvers"].items()
+    def table(cell: Callable[[dict[str, Any], str], str], part: str = "solvers") -> str:
+        rows = result[part].items()
         return head + "".join(f"| {solver} | {' | '.join(cell(row, p) for p in names)} |\n" for solver, row in rows)
 
     page = (
@@ -196,8 +317,27 @@ def tables(result: dict[str, Any]) -> str:
             f"\nRMS error of (x - b y)/a with {calls} calls from kappa 0.05 to 8, steps uniform in t (VE, EDM: "
             f"Karras):\n\n{table(lambda row, p: _error(row['errors'][p][i]))}"  # noqa: B023
         )
+    page += (
+        "\nThe adaptive flow in t (`ProbabilityFlowODE`, Dormand-Prince) between the same ends: calls, and in brackets "
+        f"the same error:\n\n{table(lambda row, p: f'{row[p][0]} ({_error(row[p][1])})', 'adaptive')}"
+    )
+    for i, calls in enumerate(result["law_calls"]):
+        page += (
+            f"\nStochastic samplers: sliced Wasserstein distance to the data of {result['draws']} draws at t = 0 with "
+            f"{calls} calls, from exact draws at kappa 0.05. The row of exact draws is what a perfect sampler has, "
+            "other draws in every table; the two rows without noise are for comparison. The network of the consistency "
+            "model is the exact end of the flow, a stronger one than the others have:\n\n"
+            f"{table(lambda row, p: _distance(row[p][i]), 'law')}"  # noqa: B023
+        )
     intervals = "".join(f"| {name} | {value:.2f} |\n" for name, value in result["stability"].items())
     return f"{page}\nStability intervals, to -x:\n\n| method | interval |\n| --- | --- |\n{intervals}"
+
+
+def with_tables(page: str, result: dict[str, Any]) -> str:
+    """The page with the tables of `result` in the place of those it has."""
+    head, _, rest = page.partition("<!-- measured -->\n")
+    _, _, tail = rest.partition("<!-- end -->")
+    return f"{head}<!-- measured -->\n\n{tables(result)}\n<!-- end -->{tail}"
 
 
 def _order(value: float | str) -> str:
@@ -210,12 +350,26 @@ def _error(value: float | str | None) -> str:
     return f"{value:.1e}" if value < 0.01 else f"{value:.2f}"
 
 
+def _distance(value: float | str | None) -> str:
+    return f"{value:.2f}" if isinstance(value, float) else value or "-"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=RESULT)
     parser.add_argument("--page", type=Path, default=PAGE)
     options = parser.parse_args()
-    result: dict[str, Any] = {"calls": CALLS, "solvers": {}, "stability": stability()}
+    result: dict[str, Any] = {"calls": CALLS, "law_calls": LAW_CALLS, "draws": DRAWS, "stability": stability()}
+    result["adaptive"] = {
+        f"tolerance {tolerance:.0e}": {p: adaptive(tolerance, process) for p, process in PROCESSES.items()}
+        for tolerance in TOLERANCES
+    }
+    result["law"] = {}
+    for name, (sampler, calls_a_step) in LAW.items():
+        row = {p: law_errors(sampler, calls_a_step, process) for p, process in PROCESSES.items()}
+        result["law"][name] = row
+        print(f"{name:20}", {p: [_distance(value) for value in values] for p, values in row.items()}, flush=True)
+    result["solvers"] = {}
     for name, (solver, _, calls_a_step) in SOLVERS.items():
         result["solvers"][name] = {
             "order": {p: round(order_inside(solver, process), 2) for p, process in PROCESSES.items()},
@@ -225,10 +379,9 @@ def main() -> None:
         print(f"{name:20}", {p: _order(v) for p, v in result["solvers"][name]["order_from_T"].items()}, flush=True)
     with atomic_path(options.output, overwrite=True) as path:
         path.write_text(json.dumps(result, indent=1) + "\n")
-    head, _, rest = options.page.read_text().partition("<!-- measured -->\n")
-    _, _, tail = rest.partition("<!-- end -->")
+    page = with_tables(options.page.read_text(), json.loads(options.output.read_text()))
     with atomic_path(options.page, overwrite=True) as path:
-        path.write_text(f"{head}<!-- measured -->\n\n{tables(result)}\n<!-- end -->{tail}")
+        path.write_text(page)
 
 
 if __name__ == "__main__":

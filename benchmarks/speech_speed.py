@@ -42,7 +42,7 @@ from ornstein.parameterization import X0, Score
 from ornstein.process.bridge import SchroedingerBridge
 from ornstein.process.ouve import OUVE
 from ornstein.samplers.ancestral import Ancestral
-from ornstein.samplers.ode_solvers import DPMSolverPP2M
+from ornstein.samplers.dpm_multistep import DPMSolverPP
 from ornstein.samplers.predictor_corrector import PredictorCorrector
 from ornstein.samplers.time_grids import PowerGrid, UniformGrid
 from ornstein_speech.representation import CompressedSpectrogram
@@ -111,8 +111,8 @@ def sampling(name: str, variant: str, wanted: list[str]) -> Iterator[tuple[str, 
     how = VARIANTS[variant]
     runs = {
         "PC-30": ("score", PredictorCorrector()),
-        "DPM-Solver++ 2M, 15": ("score", DPMSolverPP2M(steps=15, grid=UniformGrid(end=0.03, to_zero=True))),
-        "DPM-Solver++ 2M, 5": ("score", DPMSolverPP2M(steps=5, grid=UniformGrid(end=0.03, to_zero=True))),
+        "DPM-Solver++ 2M, 15": ("score", DPMSolverPP(steps=15, grid=UniformGrid(end=0.03, to_zero=True))),
+        "DPM-Solver++ 2M, 5": ("score", DPMSolverPP(steps=5, grid=UniformGrid(end=0.03, to_zero=True))),
         "bridge, 5": ("bridge", Ancestral(steps=5, eta=0.0, grid=PowerGrid(end=1e-4))),
         "bridge, 1": ("bridge", Ancestral(steps=1, eta=0.0, grid=UniformGrid(end=1e-4))),
     }

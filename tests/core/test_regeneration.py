@@ -19,7 +19,7 @@ from ornstein.parameterization import OneShot, Score
 from ornstein.process.ouve import OUVE
 from ornstein.process.prediction import Prediction
 from ornstein.regeneration import StochasticRegeneration
-from ornstein.samplers.ode_solvers import DPMSolverPP2M
+from ornstein.samplers.dpm_multistep import DPMSolverPP
 from ornstein.samplers.predictor_corrector import PredictorCorrector
 from ornstein.samplers.time_grids import UniformGrid
 
@@ -74,8 +74,8 @@ def test_what_the_network_sees(conditioning: Conditioning) -> None:
     )
 
 
-@pytest.mark.parametrize("sampler", [PredictorCorrector(4, corrector=None), DPMSolverPP2M(4, UniformGrid(end=0.03))])
-def test_any_sampler_runs_and_predicts_once(sampler: PredictorCorrector | DPMSolverPP2M) -> None:
+@pytest.mark.parametrize("sampler", [PredictorCorrector(4, corrector=None), DPMSolverPP(4, UniformGrid(end=0.03))])
+def test_any_sampler_runs_and_predicts_once(sampler: PredictorCorrector | DPMSolverPP) -> None:
     (_, y), denoiser = pair(), tiny().double()
     y = torch.cat([y, y], -1)[..., :8].repeat(1, 1, 4, 1)
     before = denoiser.predictor.network.forward

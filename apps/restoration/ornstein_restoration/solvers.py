@@ -39,7 +39,8 @@ def choose(stored: "Sampler | None", process: "Process", name: SamplerName | Non
 
 def _named(stored: "Sampler | None", name: SamplerName) -> "Sampler":
     from ornstein.samplers.ancestral import Ancestral
-    from ornstein.samplers.ode_solvers import DPMSolverPP2M, Heun
+    from ornstein.samplers.dpm_multistep import DPMSolverPP
+    from ornstein.samplers.ode_solvers import Heun
 
     options: dict[str, Any] = {} if stored is None else {"steps": stored.steps}
     match name:
@@ -48,6 +49,6 @@ def _named(stored: "Sampler | None", name: SamplerName) -> "Sampler":
         case "ode":
             return Ancestral(eta=0.0, **options)
         case "2m":
-            return DPMSolverPP2M(**options)
+            return DPMSolverPP(**options)
         case "heun":
             return Heun(**options)

@@ -1,7 +1,7 @@
 """What --sampler NAME means: a solver with a time grid that suits it.
 
 A checkpoint stores the sampler it was tuned for. Another one takes over its number of steps, and its grid where that
-serves: ancestral steps do. `Heun` and `DPMSolverPP2M` extrapolate in log(a/s), which runs away where a grid closes in
+serves: ancestral steps do. `Heun` and `DPMSolverPP` extrapolate in log(a/s), which runs away where a grid closes in
 on s = 0 without reaching it, as the published bridge grid does (end 1e-4); theirs ends with a first-order step from
 T_EPS to 0, as the grid of SGMSE+ does. tests/apps/speech/test_solvers.py measures it against the exact flow of a
 Gaussian mixture.
@@ -73,20 +73,22 @@ def choose(
 def _named(stored: "Sampler | None", name: SamplerName) -> "Sampler":
     from ornstein.samplers.ancestral import Ancestral
     from ornstein.samplers.compat_bridge import PublishedBridge
-    from ornstein.samplers.ode_solvers import DPMSolverPP2M, Heun
+    from ornstein.samplers.dpm_multistep import DPMSolverPP
+    from ornstein.samplers.ode_solvers import Heun
     from ornstein.samplers.predictor_corrector import PredictorCorrector
     from ornstein.samplers.time_grids import UniformGrid
 
     kinds: dict[str, Any] = {
         "sde": Ancestral,
         "ode": Ancestral,
-        "2m": DPMSolverPP2M,
+        "2m": DPMSolverPP,
         "heun": Heun,
         "pc": PredictorCorrector,
         "published": PublishedBridge,
     }
     kind = kinds[name]
-    if isinstance(stored, kind) and kind is not Ancestral:
+    other_order = isinstance(stored, DPMSolverPP) and (stored.order, stored.eta) != (2, 0.0)
+    if isinstance(stored, kind) and kind is not Ancestral and not other_order:
         return stored
     options: dict[str, Any] = {} if stored is None else {"steps": stored.steps}
     if kind is Ancestral:

@@ -75,6 +75,8 @@ class Process(ABC):
 
     T: ClassVar[float] = 1.0
     """Last time of the process."""
+    first_level: ClassVar[float] = 0.0
+    """Earliest time that networks are trained at: 0, or the first node above it of a table."""
     observed: ClassVar[bool] = False
     """Whether the process needs an observation y (b is not zero everywhere)."""
 

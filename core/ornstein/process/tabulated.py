@@ -77,6 +77,8 @@ class TabulatedProcess(Process):
     Between the nodes a schedule is the monotone interpolant; grids in time visit nodes only.
     """
 
+    first_level = 1.0
+
     @property
     @abstractmethod
     def levels(self) -> int:

@@ -84,6 +84,11 @@ class Sampler(ABC):
             )
         times = self.grid(process, self.steps)
         if not bool(times.isfinite().all() & (times.diff() < 0).all()):
+            if process.first_level > 0 and self.steps > process.T:
+                raise SamplingError(
+                    f"{type(process).__name__} has {process.T:g} levels of noise here, but got {self.steps} steps; "
+                    f"take fewer steps, at most {process.T:g}"
+                )
             raise SamplingError(
                 f"{self.grid} gives times that do not decrease on {process}: {_listed(times)}; "
                 "choose its ends inside the process or fewer steps"
@@ -163,6 +168,16 @@ def require_finite_rates(process: Process, t: Tensor, diffusion: bool) -> None:
         raise SamplingError(
             f"the rates of {process} are not finite at t = {float(t):g}; begin below T, "
             f"for example UniformGrid(start={0.98 * process.T:g}), or take a solver of dw/dkappa such as Euler"
+        )
+
+
+def require_finite_end(process: Process, t: Tensor, score: bool) -> None:
+    """Raise SamplingError if the velocity (or, if `score`, the score) is infinite at the end `t` of a grid."""
+    noisy = bool(process.reference(t).s > 0)
+    if not bool(process.derivatives(t).s.isfinite().all()) or (score and not noisy):
+        raise SamplingError(
+            f"{type(process).__name__} has no finite {'velocity' if noisy or not score else 'score'} at the last time "
+            f"{float(t):g} of the grid; end above, for example UniformGrid(end={process.first_level or 0.03:g})"
         )
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ornstein.errors import UserError
 from ornstein.process.affine import Process, expand
+from ornstein.samplers.dpm_multistep import DPMSolverPP
 from ornstein.samplers.ode_solvers import FlowSolver, Run, one_call_a_step
 
 
@@ -26,17 +27,20 @@ class LML(FlowSolver):
     """q = e - m <e, m>/(lam + <m, m>) in place of the increment e of `base`, scaled to |e|; m = memory e_prev + (1 -
     memory) e, inner products of whole samples.
 
-    The increment is what a step adds to its multiple of u = x - b y; on `DDIM` it is the noise, which leaves x0 alone.
+    The increment is what a step adds to its multiple of w = (x - b y)/s, the same on every process; the step to s = 0
+    is that of the base. On `DDIM` it is the noise, which leaves x0 alone; with memory that base does not converge to
+    the flow, since a step turns the noise as far however short it is.
 
     With memory 0, the default of the published scripts, q is parallel to e, so the method is exactly its base: nothing
-    is computed then. `relative` damping, lam = damping |m|^2, makes the rest independent of the scale of the data;
-    `absolute` is the published one. `base` must take one step a call; its own steps and grid are not used.
+    is computed then. `base` must take one step a call; its own steps and grid are not used.
     """
 
-    base: FlowSolver = DDIM()
+    base: FlowSolver = DPMSolverPP(order=1)
     damping: float = 10.0
     memory: float = 0.5
     relative: bool = True
+    """lam = damping <m, m>, which does not depend on the scale of the data. False is the published form: lam =
+    damping, and increments of u = x - b y."""
 
     def __post_init__(self) -> None:
         if not (self.damping > 0 and 0 <= self.memory < 1):
@@ -60,7 +64,7 @@ class LML(FlowSolver):
             q = e - expand(share, e) * mean
             return expand((_inner(e, e) / _inner(q, q)).sqrt(), e) * q
 
-        run.increment = preconditioned
+        run.increment, run.increment_of_w = preconditioned, self.relative
         yield from one_call_a_step(self.base, self, run.process).solve(run, x)
 
     def evaluations(self, process: Process) -> int | None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from ornstein.denoiser import DenoiserLike
 from ornstein.noise import Noise
 from ornstein.process.affine import Process
-from ornstein.samplers.base import Sampler, require_finite_rates
+from ornstein.samplers.base import Sampler, require_finite_end, require_finite_rates
 from ornstein.samplers.predictor_corrector import reverse_mean
 from ornstein.samplers.time_grids import TimeGrid, UniformGrid
 
@@ -19,8 +19,9 @@ class ProbabilityFlowODE(Sampler):
     """dx/dt = velocity from the first to the last time of the grid by torchdiffeq, then, if `final_step`, one
     noiseless reverse step to 0.
 
-    The defaults are the ODE sampler of SGMSE+: Dormand-Prince 5(4), tolerances 1e-5, from 1 to t_eps = 0.03. The
-    velocity must be finite on the way, so a bridge has to start below T.
+    The defaults are the ODE sampler of SGMSE+: Dormand-Prince 5(4), tolerances 1e-5, from 1 to t_eps = 0.03, on a table
+    from T to its first level. The velocity must be finite on the way, so a bridge has to start below T, and most
+    processes end above 0.
     """
 
     steps: int = 1
@@ -50,8 +51,9 @@ class ProbabilityFlowODE(Sampler):
             return real(denoiser(signal(x), t, y, **condition).velocity)
 
         is_complex = x.is_complex()
-        times = self.grid(denoiser.process, self.steps)
+        times = self.times(denoiser.process)
         require_finite_rates(denoiser.process, times[0], diffusion=False)
+        require_finite_end(denoiser.process, times[-1], score=self.final_step)
         for i, (t, s) in enumerate(self.pairs(denoiser.process), start=1):
             # step_t makes the solver land on s: it would step past it and interpolate, into times where s(t) is not
             # real

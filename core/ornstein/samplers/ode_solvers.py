@@ -53,7 +53,8 @@ class Run:
         self.nodes = nodes
         self.steps = list(pairwise(nodes))
         self.direction: Direction = lambda value: value  # of x0 or the noise that holds for a step
-        self.increment: Direction | None = None  # of what a step adds to its multiple of u
+        self.increment: Direction | None = None  # of what a step adds to its multiple of w, or of u
+        self.increment_of_w = True
         self._denoiser, self._y, self._noise, self._condition = denoiser, y, noise, condition or {}
         self._random_start = random_start
         self._start: Tensor | None = None
@@ -138,8 +139,10 @@ class Run:
 
     def _move(self, x: Tensor, now: Node, ahead: Node, ratio: Weight, weight: Weight, direction: Tensor) -> Tensor:
         direction, y = self._parts(x, direction)
-        if self.increment is not None:
-            weight, direction = 1.0, self.increment(weighted(x, (weight, direction)))
+        # towards s = 0 what is added to w outgrows all that was added before, so no memory of it can turn it
+        if self.increment is not None and not (self.increment_of_w and ahead.noiseless):
+            unit = ahead.s if self.increment_of_w else 1.0
+            weight, direction = unit, self.increment(weighted(x, (weight / unit, direction)))
         return weighted(x, (ratio, x), (weight, direction), (ahead.b - now.b * ratio, y))
 
     def _ask(self, x: Tensor, node: Node) -> Estimate:
@@ -208,27 +211,6 @@ class Heun(FlowSolver):
 
     def evaluations(self, process: Process) -> int:
         return two_calls_where_regular(process, self.times(process))
-
-
-@dataclass(frozen=True)
-class DPMSolverPP2M(FlowSolver):
-    """DPM-Solver++ (2M): x0 extrapolated in lambda = log(a/s) from two calls (Lu et al. 2022, algorithm 2). Second
-    order, one call a step.
-
-    D = x0 + (x0 - x0_prev)/(2 r), r = (lambda_t - lambda_prev)/(lambda_s - lambda_t). A step that touches a <= 0 or s
-    = 0 is an Euler step.
-    """
-
-    def solve(self, run: Run, x: Tensor) -> Iterator[Tensor]:
-        past: tuple[Node, Tensor] | None = None
-        for now, ahead in run.steps:
-            x0 = direction = run.x0(x, now)
-            if past is not None and past[0].regular and now.regular and ahead.regular:
-                slope = (ahead.lam - now.lam) / (now.lam - past[0].lam) / 2
-                direction = weighted(x, (1 + slope, x0), (-slope, past[1]))
-            x = run.data_step(x, now, ahead, direction)
-            past = now, x0
-            yield x
 
 
 def two_calls_where_regular(process: Process, times: Tensor) -> int:

@@ -1,4 +1,8 @@
-"""Time grids: the decreasing times t_0 > ... > t_N that a sampler visits, as float64 on the host."""
+"""Time grids: the decreasing times t_0 > ... > t_N that a sampler visits, as float64 on the host.
+
+A grid ends at 0, or above it at `end`. On a table no network was trained between 0 and the first level: an end there,
+as t_eps = 0.03 is on 1000 levels, means the first level, and so does None.
+"""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -19,6 +23,19 @@ class TimeGrid(ABC):
         """Decreasing times, shape (steps + 1,), float64."""
 
 
+def _end(process: Process, end: float | None) -> float:
+    return process.first_level if end is None or 0 < end < process.first_level else end
+
+
+def _curve(process: Process, steps: int, end: float | None) -> tuple[Tensor, float, Tensor]:
+    """`steps` equal steps from 1 to 0, where they end, and what follows: nothing, or on a table 0, which is then
+    reached from its first level instead of from between the two."""
+    last = _end(process, end)
+    to_zero = last == 0 < process.first_level and _at_least_one(steps) > 1
+    ramp = torch.linspace(1, 0, _at_least_one(steps) + (0 if to_zero else 1), dtype=torch.float64)
+    return ramp, process.first_level if to_zero else last, ramp.new_zeros(1 if to_zero else 0)
+
+
 def _at_least_one(steps: int) -> int:
     if steps < 1:
         raise ValueError(f"a grid needs at least one step, got {steps}")
@@ -33,13 +50,13 @@ class UniformGrid(TimeGrid):
     """
 
     start: float | None = None
-    end: float = 0.0
+    end: float | None = 0.0
     to_zero: bool = False
 
     def __call__(self, process: Process, steps: int) -> Tensor:
         start = process.T if self.start is None else self.start
         count = _at_least_one(steps) + (0 if self.to_zero else 1)
-        times = process.nearest(torch.linspace(start, self.end, count, dtype=torch.float64))
+        times = process.nearest(torch.linspace(start, _end(process, self.end), count, dtype=torch.float64))
         return torch.cat([times, times.new_zeros(1)]) if self.to_zero else times
 
 
@@ -49,12 +66,12 @@ class PowerGrid(TimeGrid):
 
     power: float = 2.0
     start: float | None = None
-    end: float = 0.0
+    end: float | None = 0.0
 
     def __call__(self, process: Process, steps: int) -> Tensor:
         start = process.T if self.start is None else self.start
         ramp = torch.linspace(0, 1, _at_least_one(steps) + 1, dtype=torch.float64) ** self.power
-        return process.nearest(start - (start - self.end) * ramp)
+        return process.nearest(start - (start - _end(process, self.end)) * ramp)
 
 
 @dataclass(frozen=True)
@@ -62,11 +79,12 @@ class QuadraticGrid(TimeGrid):
     """sqrt(t) in equal steps from `start` (T if None) to `end`: dense at the clean end (DDIM's quadratic grid)."""
 
     start: float | None = None
-    end: float = 0.0
+    end: float | None = 0.0
 
     def __call__(self, process: Process, steps: int) -> Tensor:
         start = process.T if self.start is None else self.start
-        return torch.linspace(start**0.5, self.end**0.5, _at_least_one(steps) + 1, dtype=torch.float64) ** 2
+        ramp, end, rest = _curve(process, steps, self.end)
+        return torch.cat([(end**0.5 + (start**0.5 - end**0.5) * ramp) ** 2, rest])
 
 
 @dataclass(frozen=True)
@@ -76,12 +94,15 @@ class ShiftedGrid(TimeGrid):
     shift: float = 3.0
     """k."""
     start: float | None = None
-    end: float = 0.0
+    end: float | None = 0.0
 
     def __call__(self, process: Process, steps: int) -> Tensor:
         start = process.T if self.start is None else self.start
-        t = torch.linspace(start, self.end, _at_least_one(steps) + 1, dtype=torch.float64) / process.T
-        return process.T * self.shift * t / (1 + (self.shift - 1) * t)
+        ramp, end, rest = _curve(process, steps, self.end)
+        if end == process.first_level:  # the shift of this is the first level
+            end = process.T * end / (self.shift * process.T + (1 - self.shift) * end)
+        t = (end + (start - end) * ramp) / process.T
+        return torch.cat([process.T * self.shift * t / (1 + (self.shift - 1) * t), rest])
 
 
 @dataclass(frozen=True)
@@ -123,7 +144,8 @@ class DiscreteGrid(TimeGrid):
 class KarrasGrid(TimeGrid):
     """(s/a)^(1/rho) in equal steps from `sigma_max` to `sigma_min`, then 0 (Karras et al. 2022, equation 5).
 
-    A process that ends at a smaller s/a than `sigma_max` begins there, at T.
+    A process that ends at a smaller s/a than `sigma_max` begins there, at T; one whose first level has a larger s/a
+    than `sigma_min` is not asked below it. Where some noise is left at t = 0 (VE), that may be the last step's end.
     """
 
     sigma_min: float = 0.002
@@ -131,39 +153,43 @@ class KarrasGrid(TimeGrid):
     rho: float = 7.0
 
     def __call__(self, process: Process, steps: int) -> Tensor:
-        ramp = torch.linspace(0, 1, _at_least_one(steps), dtype=torch.float64)
         last = process.kappa(process.T)
         sigma_max = min(self.sigma_max, float(1 / last)) if last > 0 else self.sigma_max
-        low, high = self.sigma_min ** (1 / self.rho), sigma_max ** (1 / self.rho)
+        first = float(1 / process.kappa(process.first_level))  # 0 where no noise is left
+        clipped = self.sigma_min <= first
+        at_zero = clipped and process.first_level == 0
+        ramp = torch.linspace(0, 1, _at_least_one(steps) + at_zero, dtype=torch.float64)
+        low, high = max(self.sigma_min, first) ** (1 / self.rho), sigma_max ** (1 / self.rho)
         times = process.time_at_kappa((high + ramp * (low - high)) ** -self.rho)
-        return torch.cat([times, times.new_zeros(1)])
+        if clipped and len(times) > 1:
+            times[-1] = process.first_level
+        return times if at_zero else torch.cat([times, times.new_zeros(1)])
 
 
 @dataclass(frozen=True)
 class LogSNRGrid(TimeGrid):
-    """lambda = log(a/s) in equal steps between the times `start` (T if None) and `end`; a must be positive at the
-    start.
+    """lambda = log(a/s) in equal steps between the times `start` (T if None) and `end` (1e-3 if None, on a table the
+    first level); a must be positive at the start.
 
     `to_zero` spends the last step on going from `end` to 0.
     """
 
     start: float | None = None
-    end: float = 1e-3
+    end: float | None = None
     to_zero: bool = False
 
     def __call__(self, process: Process, steps: int) -> Tensor:
         start = process.T if self.start is None else self.start
-        ends = process.kappa(torch.tensor([start, self.end], dtype=torch.float64))
+        end = _end(process, 1e-3 if self.end is None else self.end)
+        ends = process.kappa(torch.tensor([start, end], dtype=torch.float64))
         if not bool((ends > 0).all() & ends.isfinite().all()):
-            raise ValueError(
-                f"lambda = log(a/s) is not finite at t = {start} or {self.end}; move the grid inside (0, T)"
-            )
+            raise ValueError(f"lambda = log(a/s) is not finite at t = {start} or {end}; move the grid inside (0, T)")
         count = _at_least_one(steps) + (0 if self.to_zero else 1)
         first, last = ends.log().tolist()
         times = process.time_at_kappa(torch.linspace(first, last, count, dtype=torch.float64).exp())
         times[0] = start
         if count > 1:
-            times[-1] = self.end
+            times[-1] = end
         return torch.cat([times, times.new_zeros(1)]) if self.to_zero else times
 
 

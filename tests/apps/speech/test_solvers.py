@@ -13,7 +13,8 @@ from ornstein.process.ouve import OUVE
 from ornstein.samplers.ancestral import Ancestral
 from ornstein.samplers.base import Sampler
 from ornstein.samplers.compat_bridge import PublishedBridge
-from ornstein.samplers.ode_solvers import DPMSolverPP2M, Heun
+from ornstein.samplers.dpm_multistep import DPMSolverPP
+from ornstein.samplers.ode_solvers import Heun
 from ornstein.samplers.predictor_corrector import PredictorCorrector
 from ornstein.samplers.time_grids import KarrasGrid, LogSNRGrid, PowerGrid, TimeGrid, UniformGrid, UserGrid
 from ornstein_speech.solvers import T_EPS, SamplerName, choose, starts_from_noise
@@ -56,7 +57,7 @@ def test_second_order_solvers_get_a_grid_that_serves(process: Process, stored: S
     others: list[TimeGrid] = [UniformGrid(), PowerGrid(power=2.0)]
     if starts_from_noise(process):
         others += [LogSNRGrid(end=T_EPS, to_zero=True), KarrasGrid(float(1 / process.kappa(T_EPS)), 1e9)]
-    kind = DPMSolverPP2M if name == "2m" else Heun
+    kind = DPMSolverPP if name == "2m" else Heun
     assert own < 2 * min(error(process, kind(steps=steps, grid=grid)) for grid in others)
     assert own < 0.25
 
@@ -65,7 +66,7 @@ def test_second_order_solvers_get_a_grid_that_serves(process: Process, stored: S
 def test_the_grid_of_a_bridge_is_not_kept_by_second_order_solvers(name: str) -> None:
     """Its last step goes to 1e-4, over a factor of 10 and more in a/s: extrapolating over it is far off."""
     process = SchroedingerBridge()
-    kind = DPMSolverPP2M if name == "2m" else Heun
+    kind = DPMSolverPP if name == "2m" else Heun
     kept = error(process, kind(steps=5, grid=BRIDGE.grid))
     assert error(process, choose(BRIDGE, process, name, 5, None)) < kept / 3  # type: ignore[arg-type]
 
@@ -77,7 +78,8 @@ def test_names(process: Process, stored: Sampler) -> None:
     sde = choose(stored, process, "sde", None, None)
     assert sde == Ancestral(steps=stored.steps, grid=stored.grid, eta=1.0)
     assert choose(stored, process, "ode", 2, None) == Ancestral(steps=2, grid=stored.grid, eta=0.0)
-    assert choose(stored, process, "2m", None, None) == DPMSolverPP2M(stored.steps, UniformGrid(end=0.03, to_zero=True))
+    assert choose(stored, process, "2m", None, None) == DPMSolverPP(stored.steps, UniformGrid(end=0.03, to_zero=True))
+    assert choose(DPMSolverPP(7, order=3), process, "2m", None, None).order == 2  # type: ignore[attr-defined]
     assert choose(stored, process, "heun", 3, None).evaluations(process) == 5 - (1 if not noise else 0)
     if noise:
         assert choose(stored, process, "pc", None, None) is stored

@@ -15,7 +15,7 @@ from ornstein.digits.train import GRID, frechet, v_loss
 from ornstein.errors import UserError
 from ornstein.networks.unet import UNet
 from ornstein.noise import SampleNoise
-from ornstein.samplers.ode_solvers import DPMSolverPP2M
+from ornstein.samplers.dpm_multistep import DPMSolverPP
 
 
 def test_split_is_fixed_and_disjoint() -> None:
@@ -31,7 +31,7 @@ def test_split_is_fixed_and_disjoint() -> None:
 def test_conditional_samples_are_the_wanted_digits() -> None:
     denoiser, label = digit_denoiser(), torch.arange(60) % 10
     start = denoiser.process.start(SampleNoise(range(60))(torch.zeros(60, 1, 8, 8)))
-    samples = DPMSolverPP2M(steps=15, grid=GRID)(denoiser, start, label=label)
+    samples = DPMSolverPP(steps=15, grid=GRID)(denoiser, start, label=label)
     assert float((digit_classifier()(samples).argmax(1) == label).float().mean()) > 0.9
     assert frechet(samples.flatten(1), digits().images.flatten(1)) < 2.5
 

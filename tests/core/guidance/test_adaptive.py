@@ -19,7 +19,8 @@ from ornstein.process.affine import as_time
 from ornstein.process.rddm import RDDM
 from ornstein.samplers.base import Sampler
 from ornstein.samplers.churn import ChurnedHeun
-from ornstein.samplers.ode_solvers import DPMSolverPP2M, Euler, Heun
+from ornstein.samplers.dpm_multistep import DPMSolverPP
+from ornstein.samplers.ode_solvers import Euler, Heun
 from ornstein.samplers.time_grids import UniformGrid
 from tests.core.discrete import OneComponent, grid, mixture, nodes
 from tests.core.guidance.setting import conditional_mixture, start
@@ -93,7 +94,7 @@ def test_thresholds_beyond_the_cosine_are_the_extremes(vectors: ReferenceFile) -
     assert torch.equal(s.run(adaptive), s.run(adaptive)), "a second run starts afresh"
 
 
-@pytest.mark.parametrize("sampler", [DPMSolverPP2M, Heun])
+@pytest.mark.parametrize("sampler", [DPMSolverPP, Heun])
 def test_adaptive_guidance_serves_multistep_and_two_stage_samplers(sampler: type) -> None:
     denoiser, grid_ = conditional_mixture()
     counted = Counted(denoiser)
@@ -205,7 +206,7 @@ def test_a_bad_guess_is_replaced_by_a_call(vectors: ReferenceFile) -> None:
     guarded = LinearAdaptiveGuidance(s.guidance, wild, conditional_from=s.steps)
     torch.testing.assert_close(s.run(guarded), vectors.tensor("cfg_final"), rtol=1e-9, atol=1e-9)
     with pytest.raises(ValueError, match="fitted to other times"):
-        DPMSolverPP2M(steps=5)(guarded, s.x, component=s.component)
+        DPMSolverPP(steps=5)(guarded, s.x, component=s.component)
     with pytest.raises(ValueError, match="ridge"):
         fit_linear_prediction(record_guidance(s.guidance, s.sampler, s.x, component=s.component), 0.0)
 

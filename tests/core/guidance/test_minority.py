@@ -8,7 +8,7 @@ from torch import Tensor
 from ornstein.analysis.mixture import MixtureDenoiser
 from ornstein.errors import UserError
 from ornstein.guidance.minority import MinorityGuidance, minority_labels, minority_scores
-from ornstein.samplers.ode_solvers import DPMSolverPP2M
+from ornstein.samplers.dpm_multistep import DPMSolverPP
 from tests.core.discrete import mixture, nodes, replay
 from tests.core.guidance.setting import conditional_mixture, start
 
@@ -51,7 +51,7 @@ def test_guidance_raises_the_rare_share_with_its_scale() -> None:
 
     def share(scale: float) -> float:
         guided = MinorityGuidance(denoiser.whole, classifier, 3, scale)
-        samples = DPMSolverPP2M(steps=20, grid=grid)(guided, start(400))
+        samples = DPMSolverPP(steps=20, grid=grid)(guided, start(400))
         nearest = torch.cdist(samples, data.means).argmin(1)
         return float((nearest == 2).double().mean())
 

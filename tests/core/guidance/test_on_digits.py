@@ -8,14 +8,14 @@ from ornstein.guidance.adaptive import AdaptiveGuidance
 from ornstein.guidance.classifier_free import ClassifierFreeGuidance, GuidanceInterval
 from ornstein.guidance.counting import Counted
 from ornstein.noise import SampleNoise
-from ornstein.samplers.ode_solvers import DPMSolverPP2M
+from ornstein.samplers.dpm_multistep import DPMSolverPP
 
 
 def test_adaptive_guidance_saves_a_quarter_of_the_calls_and_changes_less_than_a_percent() -> None:
     """At scale 1.25, left out at high noise by an interval; the control without guidance changes ten times as much."""
     counted, count = Counted(digit_denoiser()), 30
     guidance = ClassifierFreeGuidance(counted, 1.25, {"label": torch.tensor(10)})
-    sampler, label = DPMSolverPP2M(steps=20, grid=GRID), torch.arange(count) % 10
+    sampler, label = DPMSolverPP(steps=20, grid=GRID), torch.arange(count) % 10
     x = counted.process.start(SampleNoise(range(count))(torch.zeros(count, 1, 8, 8)))
 
     def run(denoiser) -> tuple[torch.Tensor, float]:

@@ -21,7 +21,8 @@ from ornstein.parameterization import Noise
 from ornstein.process.vp import VP
 from ornstein.samplers.ancestral import Ancestral
 from ornstein.samplers.base import Sampler
-from ornstein.samplers.ode_solvers import DPMSolverPP2M, Euler, Heun
+from ornstein.samplers.dpm_multistep import DPMSolverPP
+from ornstein.samplers.ode_solvers import Euler, Heun
 from ornstein.samplers.time_grids import LogSNRGrid, UniformGrid, UserGrid
 from tests.core.inversion.exact import CLASSES, mixture, random
 
@@ -88,7 +89,7 @@ def gradients(end: Tensor, *inputs: Tensor) -> list[Tensor]:
 
 
 @pytest.mark.parametrize(
-    "sampler", [Euler(), Heun(), DPMSolverPP2M(), Ancestral(), Ancestral(eta=0.5)], ids=lambda s: repr(s)[:24]
+    "sampler", [Euler(), Heun(), DPMSolverPP(), Ancestral(), Ancestral(eta=0.5)], ids=lambda s: repr(s)[:24]
 )
 @pytest.mark.parametrize("name", ["VP", "EDM", "OUVE", "bridge"])
 def test_checkpointing_is_autograd(name: str, sampler: Sampler) -> None:

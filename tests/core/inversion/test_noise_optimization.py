@@ -15,7 +15,8 @@ from ornstein.process.edm import EDM
 from ornstein.process.ouve import OUVE
 from ornstein.samplers.ancestral import Ancestral
 from ornstein.samplers.base import Sampler
-from ornstein.samplers.ode_solvers import DPMSolverPP2M, Euler
+from ornstein.samplers.dpm_multistep import DPMSolverPP
+from ornstein.samplers.ode_solvers import Euler
 from ornstein.samplers.time_grids import KarrasGrid, TimeGrid, UniformGrid
 from tests.core.inversion.exact import CLASSES, random
 
@@ -68,7 +69,7 @@ def test_sampling_begins_at_the_first_time_of_the_grid(process: Process, grid: T
 
 def test_samples_do_not_depend_on_their_batch() -> None:
     denoiser, start = ClassMixtureDenoiser(CLASSES, PROCESSES["VP"]), random(3, 2)
-    method = NoiseOptimization(DPMSolverPP2M(4, UniformGrid(end=0.05)), iterations=4)
+    method = NoiseOptimization(DPMSolverPP(4, UniformGrid(end=0.05)), iterations=4)
     together = method(denoiser, towards_class_zero, start, label=torch.tensor([0, 1, 1]))
     alone = method(denoiser, towards_class_zero, start[1:2], label=torch.tensor([1]))
     torch.testing.assert_close(alone.start, together.start[1:2], rtol=1e-10, atol=1e-10)

@@ -10,7 +10,8 @@ from ornstein.objectives.time_sampling import UniformTimes
 from ornstein.parameterization import OneShot
 from ornstein.process.prediction import Prediction
 from ornstein.samplers.ancestral import Ancestral
-from ornstein.samplers.ode_solvers import DPMSolverPP2M, Euler, Heun
+from ornstein.samplers.dpm_multistep import DPMSolverPP
+from ornstein.samplers.ode_solvers import Euler, Heun
 from ornstein.samplers.time_grids import UniformGrid, UserGrid
 
 
@@ -39,7 +40,7 @@ def test_the_state_runs_straight_from_x0_to_y_without_noise() -> None:
 
 def test_one_step_of_any_sampler_is_the_estimate_of_the_network() -> None:
     (_, y), denoiser = pair(), Denoiser(Half(), Prediction(), OneShot())
-    for sampler in (Ancestral(1, eta=0.0), Ancestral(1), Euler(1), Heun(1), DPMSolverPP2M(1)):
+    for sampler in (Ancestral(1, eta=0.0), Ancestral(1), Euler(1), Heun(1), DPMSolverPP(1)):
         assert torch.equal(sampler(denoiser, y, y), y / 2)
     assert torch.equal(Ancestral(1, UserGrid((1.0, 0.0)))(denoiser, y, y), y / 2)
     assert torch.equal(Ancestral(1, UniformGrid())(denoiser, y, y), y / 2)

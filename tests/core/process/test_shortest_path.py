@@ -13,7 +13,8 @@ from ornstein.process.affine import as_time
 from ornstein.process.shortest_path import ShortestPath, hartley
 from ornstein.samplers.ancestral import Ancestral
 from ornstein.samplers.base import Sampler
-from ornstein.samplers.ode_solvers import DPMSolverPP2M, Euler, Heun
+from ornstein.samplers.dpm_multistep import DPMSolverPP
+from ornstein.samplers.ode_solvers import Euler, Heun
 from ornstein.samplers.time_grids import DiscreteGrid
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-9}
@@ -87,7 +88,7 @@ class Gaussian:
         Ancestral(400, DiscreteGrid()),
         Euler(400, DiscreteGrid()),
         Heun(50, DiscreteGrid()),
-        DPMSolverPP2M(100, DiscreteGrid()),
+        DPMSolverPP(100, DiscreteGrid()),
     ],
     ids=lambda s: type(s).__name__,
 )

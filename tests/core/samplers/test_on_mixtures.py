@@ -16,8 +16,9 @@ from ornstein.process.ouve import OUVE
 from ornstein.samplers.ancestral import Ancestral
 from ornstein.samplers.base import Sampler
 from ornstein.samplers.compat_bridge import PublishedBridge
+from ornstein.samplers.dpm_multistep import DPMSolverPP
 from ornstein.samplers.ode import ProbabilityFlowODE
-from ornstein.samplers.ode_solvers import DPMSolverPP2M, Euler, Heun
+from ornstein.samplers.ode_solvers import Euler, Heun
 from ornstein.samplers.predictor_corrector import AnnealedLangevin, Langevin, PredictorCorrector
 from ornstein.samplers.time_grids import KarrasGrid, LogSNRGrid, PowerGrid, TimeGrid, UniformGrid, UserGrid
 
@@ -56,7 +57,7 @@ STOCHASTIC_AND_FLOW: dict[str, Sampler] = {
     "half": Ancestral(eta=0.5),
     "euler": Euler(random_start=True),
     "heun": Heun(random_start=True),
-    "2m": DPMSolverPP2M(random_start=True),
+    "2m": DPMSolverPP(random_start=True),
 }
 
 
@@ -132,7 +133,7 @@ def flow_error(name: str, sampler: Sampler, first: float, last: float) -> float:
 
 @pytest.mark.parametrize("name", PROCESSES)
 @pytest.mark.parametrize(
-    ("sampler", "order"), [(Euler(), 1), (Ancestral(eta=0.0), 1), (Heun(), 2), (DPMSolverPP2M(), 2)], ids=repr
+    ("sampler", "order"), [(Euler(), 1), (Ancestral(eta=0.0), 1), (Heun(), 2), (DPMSolverPP(), 2)], ids=repr
 )
 def test_order(name: str, sampler: Sampler, order: int) -> None:
     process = PROCESSES[name]
@@ -223,7 +224,7 @@ class Counting(MixtureDenoiser):
         Ancestral(steps=5),
         Euler(steps=5),
         Heun(steps=5),
-        DPMSolverPP2M(steps=5),
+        DPMSolverPP(steps=5),
         PredictorCorrector(steps=5),
         PublishedBridge(steps=5),
     ],
@@ -302,9 +303,35 @@ def test_singular_rates_at_the_start_are_named(name: str, sampler: Sampler) -> N
         sampler(MixtureDenoiser(MIXTURE, PROCESSES[name]), x, y, noise(2))
 
 
+@pytest.mark.parametrize("name", ["DDPM", "RDDM", "Resfusion", "Resfusion, a < 0", "ResShift"])
+@pytest.mark.parametrize("sampler", [PredictorCorrector(15), ProbabilityFlowODE()], ids=lambda s: type(s).__name__)
+def test_defaults_run_on_tables(name: str, sampler: Sampler) -> None:
+    """t_eps = 0.03 is the first level there; they end in the law of the data."""
+    process = PROCESSES[name]
+    x, y = start(process, 600)
+    result = sampler(MixtureDenoiser(MIXTURE, process), x, y, noise(600))
+    tolerance = 0.07 if isinstance(sampler, ProbabilityFlowODE) else 0.15
+    assert (result.mean(0) - MIXTURE.mean()).abs().max() < tolerance
+    assert (result.T.cov() - MIXTURE.covariance()).abs().max() < tolerance
+
+
+@pytest.mark.parametrize("name", ["DDPM", "RDDM", "Resfusion", "ResShift", "VP", "rectified flow"])
+def test_an_end_without_score_is_named(name: str) -> None:
+    """Instead of NaN or divergence."""
+    x, y = start(PROCESSES[name], 2)
+    with pytest.raises(ValueError, match="has no finite score at the last time 0 of the grid; end above"):
+        ProbabilityFlowODE(grid=UniformGrid())(MixtureDenoiser(MIXTURE, PROCESSES[name]), x, y)
+
+
+def test_more_steps_than_levels_are_named() -> None:
+    x, y = start(PROCESSES["ResShift"], 2)
+    with pytest.raises(ValueError, match="15 levels of noise here, but got 30 steps; take fewer steps, at most 15"):
+        PredictorCorrector()(MixtureDenoiser(MIXTURE, PROCESSES["ResShift"]), x, y, noise(2))
+
+
 def test_a_grid_beyond_the_process_is_clipped_or_named() -> None:
     process = OUVE()
     x, y = start(process, 2)
-    assert DPMSolverPP2M(steps=6, grid=KarrasGrid())(MixtureDenoiser(MIXTURE, process), x, y).isfinite().all()
+    assert DPMSolverPP(steps=6, grid=KarrasGrid())(MixtureDenoiser(MIXTURE, process), x, y).isfinite().all()
     with pytest.raises(ValueError, match="do not decrease"):
         Euler(steps=6, grid=UniformGrid(start=0.1, end=0.5))(MixtureDenoiser(MIXTURE, process), x, y)

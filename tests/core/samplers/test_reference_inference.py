@@ -20,7 +20,7 @@ from ornstein.samplers.evodiff import EVODiff
 from ornstein.samplers.flow_matching import VelocityFlow
 from ornstein.samplers.lml import DDIM, LML
 from ornstein.samplers.momentum import GHVB, HeavyBall
-from ornstein.samplers.ode_solvers import DPMSolverPP2M, Euler, Heun
+from ornstein.samplers.ode_solvers import Euler, Heun
 from ornstein.samplers.pndm import PLMS
 from ornstein.samplers.time_grids import DiscreteGrid, UserGrid
 from ornstein.samplers.unipc import UniPC
@@ -58,7 +58,7 @@ K_DIFFUSION: dict[str, Sampler] = {
     "heun": Heun(),
     "dpm_2": DPMSolver2(),
     "lms": LMS(order=4),
-    "dpmpp_2m": DPMSolverPP2M(),
+    "dpmpp_2m": DPMSolverPP(),
     "euler_ancestral_eta1.0": Ancestral(),
     "dpmpp_2s_ancestral_eta1.0": DPMSolverPP2S(eta=1.0),
     "dpmpp_2m_sde_eta1.0_solver_typemidpoint": DPMSolverPP(eta=1.0),

@@ -3,15 +3,24 @@
 import math
 from dataclasses import replace
 from functools import lru_cache
+from itertools import pairwise
 
 import pytest
 import torch
-from benchmarks.solver_table import SOLVERS, ghvb_interval, order_from_the_start, order_inside
+from benchmarks.solver_table import INSIDE, SOLVERS, ghvb_interval, order_from_the_start, order_inside
 from torch import Tensor
 
 from ornstein.analysis.examples import BRIDGES, MIXTURE, PROCESSES, Y, exact_between, weights_of
 from ornstein.analysis.mixture import GaussianMixture, MixtureDenoiser, exact_flow
-from ornstein.analysis.solvers import characteristic, final_w, seeded_order, stability_interval, times_between
+from ornstein.analysis.solvers import (
+    characteristic,
+    final_w,
+    flow_errors,
+    measured_order,
+    seeded_order,
+    stability_interval,
+    times_between,
+)
 from ornstein.errors import UserError
 from ornstein.estimate import Estimate, estimate_from_noise
 from ornstein.noise import SampleNoise
@@ -77,8 +86,8 @@ def test_one_trajectory_for_all_processes(name: str, process: str) -> None:
     torch.testing.assert_close(result, one_trajectory(name), rtol=1e-10, atol=1e-10)
 
 
-WITH_A_SCALE = ("EVODiff", "LML on DDIM", "consistency")
-"""Two weigh the values of a signal against each other, and the last ends at a level of its own."""
+WITH_A_SCALE = ("EVODiff", "consistency")
+"""One weighs the values of x0 against each other, the other ends at a level of its own."""
 
 
 @pytest.mark.parametrize("name", [name for name in IN_KAPPA | STOCHASTIC if name not in WITH_A_SCALE])
@@ -156,8 +165,26 @@ def test_many_steps_where_a_is_negative() -> None:
         assert order_from_the_start(solver, process) == pytest.approx(1, abs=0.3), solver
 
 
+@pytest.mark.parametrize("name", ["rectified flow", "OUVE"])
+@pytest.mark.parametrize("last", [8.0, 40.0])
+def test_evodiff_has_no_floor_where_noise_is_left_at_the_end(name: str, last: float) -> None:
+    """On a grid uniform in t the error falls with every fourfold number of steps."""
+    process = PROCESSES[name]
+    first = max(0.1, float(process.kappa(process.T)))
+    w, exact = exact_between(first, last)
+    start, end = (float(process.time_at_kappa(k)) for k in (first, last))
+    steps = (20, 80, 320, 1280)
+    errors = [
+        float((final_w(MIXTURE, process, EVODiff(n, UniformGrid(start, end)), w, Y.expand_as(w)) - exact).norm())
+        for n in steps
+    ]
+    assert all(fine < coarse for coarse, fine in pairwise(errors)), errors
+    assert errors[-1] < errors[0] / 20, errors
+
+
 def test_evodiff_converges_where_it_was_made_for() -> None:
-    """It has no order; from sigma 80 to 0.002 its error against the exact flow falls as the steps shrink."""
+    """From sigma 80 to 0.002, with the published last step, its error against the exact flow falls as the steps
+    shrink."""
     process = EDM()
     kappa = (1 / 80, 500.0)
     w, _ = exact_between(kappa[0], 1.0)
@@ -340,6 +367,26 @@ def test_lml_without_memory_is_its_base() -> None:
         plain = replace(base, steps=8)(denoiser, x)
         assert torch.equal(LML(8, base=base, damping=0.001, memory=0.0, relative=False)(denoiser, x), plain)
         assert not torch.allclose(LML(8, base=base)(denoiser, x), plain)
+
+
+def test_lml_converges_but_on_ddim() -> None:
+    """The default to the flow at first order; on DDIM with memory the error stays where it is."""
+    w, exact = exact_between(*INSIDE)
+    steps = (160, 640)
+    default = flow_errors(MIXTURE, VP(), LML(), w, INSIDE, steps, exact=exact)
+    assert measured_order(default, steps) == pytest.approx(1, abs=0.05)
+    assert default[-1] < 5e-3
+    on_ddim = flow_errors(MIXTURE, VP(), LML(base=DDIM()), w, INSIDE, steps, exact=exact)
+    assert measured_order(on_ddim, steps) < 0.2
+    assert on_ddim[-1] > 0.05
+
+
+@pytest.mark.parametrize("base", [DPMSolverPP(order=1), DPMSolver(order=1)], ids=repr)
+def test_lml_leaves_the_step_to_the_clean_end_alone(base: FlowSolver) -> None:
+    x = torch.randn(4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+    denoiser = MixtureDenoiser(MIXTURE, VP())
+    *_, before, end = LML(8, base=base).trajectory(denoiser, x)
+    torch.testing.assert_close(end, denoiser(before, 1 / 8).x0)
 
 
 # -- errors ----------------------------------------------------------------------------------------------------------

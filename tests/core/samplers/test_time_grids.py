@@ -1,12 +1,23 @@
+import math
+
 import pytest
 import torch
+from torch import Tensor
 
+from ornstein.analysis.examples import MIXTURE, exact_between
+from ornstein.analysis.mixture import MixtureDenoiser
 from ornstein.errors import UserError
+from ornstein.estimate import Estimate, estimate_from_noise
 from ornstein.process.affine import Process
 from ornstein.process.bridge import SchroedingerBridge
+from ornstein.process.ddpm import DDPM
 from ornstein.process.edm import EDM
 from ornstein.process.ouve import OUVE
+from ornstein.process.rddm import RDDM
+from ornstein.process.resfusion import LinearPro, Resfusion
+from ornstein.process.ve import VE
 from ornstein.process.vp import VP
+from ornstein.samplers.dpm_multistep import DPMSolverPP
 from ornstein.samplers.time_grids import (
     DiscreteGrid,
     KarrasGrid,
@@ -45,6 +56,75 @@ def test_a_grid_decreases_from_start_to_end(grid: TimeGrid, process: Process, st
     assert (times.diff() < 0).all()
     assert times[0] == pytest.approx(process.T, rel=1e-12)
     assert times[-1] >= 0
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 10, 50])
+@pytest.mark.parametrize(
+    "grid",
+    [
+        UniformGrid(),
+        UniformGrid(end=0.03, to_zero=True),
+        QuadraticGrid(),
+        QuadraticGrid(end=None),
+        ShiftedGrid(),
+        ShiftedGrid(0.2, end=None),
+        DiscreteGrid(),
+        KarrasGrid(),
+        LogSNRGrid(),
+        LogSNRGrid(to_zero=True),
+    ],
+    ids=repr,
+)
+def test_no_call_below_the_first_level_of_a_table(grid: TimeGrid, steps: int) -> None:
+    for process in (DDPM(), RDDM(), Resfusion(LinearPro(273))):
+        if isinstance(grid, (KarrasGrid, LogSNRGrid)) and not process.kappa(process.T) > 0:
+            continue
+        times = grid(process, steps)
+        assert times.shape == (steps + 1,)
+        assert (times.diff() < 0).all()
+        assert times[0] == pytest.approx(process.T, rel=1e-12) or isinstance(grid, KarrasGrid)
+        assert (times[:-1] >= 1 - 1e-12).all()
+        assert times[-1] == 0 or times[-1] == pytest.approx(1, rel=1e-12) or steps == 1
+
+
+def test_a_grid_of_karras_ends_where_the_process_does() -> None:
+    """VE keeps sigma_min at t = 0: above the grid's, it is where the last step ends; below, the grid's is a node."""
+    times = KarrasGrid()(VE(), 18)
+    assert times.shape == (19,)
+    assert (times.diff() < 0).all()
+    assert times[-1] == 0
+    inside = KarrasGrid(sigma_min=0.02)(VE(), 18)
+    assert VE().kappa(inside[-2]) == pytest.approx(50)
+    assert inside[-1] == 0
+
+
+class TrainedOnLevels:
+    """A noise network of 1000 indices: below the first it answers as there."""
+
+    process = DDPM()
+
+    def __call__(self, x: Tensor, t: Tensor | float, y: Tensor | None = None, **condition: Tensor) -> Estimate:
+        t = torch.as_tensor(t, dtype=torch.float64)
+        noise = MixtureDenoiser(MIXTURE, self.process)(x, t.clamp(min=1.0)).noise
+        return estimate_from_noise(self.process, x, t, noise)
+
+
+def test_what_the_first_level_gains() -> None:
+    """DPM-Solver++ 2M on a noise network of 1000 indices: against the same grid down to t = 0.001."""
+    process = DDPM()
+    kappa = float(process.kappa(process.T))
+    w, exact = exact_between(kappa, 100.0)
+    x = process.coefficients(torch.tensor(process.T, dtype=torch.float64)).s * w
+
+    def error(steps: int, grid: TimeGrid) -> float:
+        return float((DPMSolverPP(steps, grid)(TrainedOnLevels(), x) - exact / 100).square().mean().sqrt())
+
+    for steps in (10, 20):
+        lam = torch.linspace(math.log(kappa), float(process.lambda_at(1e-3)), steps, dtype=torch.float64)
+        below = process.time_at_lambda(lam).clamp(max=process.T)
+        assert int((below < 1).sum()) >= 2
+        gained = error(steps, LogSNRGrid(to_zero=True))
+        assert gained < 0.6 * error(steps, UserGrid((*below.tolist(), 0.0)))
 
 
 def test_the_published_grid_of_sgmse() -> None:
