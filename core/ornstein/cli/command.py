@@ -123,13 +123,14 @@ def _verbs(app: App) -> dict[str, str]:
 def _overview() -> str:
     lines = ["usage: ornstein APP VERB [options]", "", "Diffusion models for signals. Installed apps:", ""]
     points = installed()
+    width = max((len(name) + 2 for name in points), default=0)
     for name, point in points.items():
         try:
             app = load(point)
         except ImportError as error:  # one broken app must not hide the others
-            lines += [f"  {name:12}cannot be loaded: {error}"]
+            lines += [f"  {name:{width}}cannot be loaded: {error}"]
             continue
-        lines += [f"  {name:12}{app.summary}", f"  {'':12}{', '.join(_verbs(app))}"]
+        lines += [f"  {name:{width}}{app.summary}", f"  {'':{width}}{', '.join(_verbs(app))}"]
     if not points:
         lines += ["  none; install one, for example: pip install ornstein-speech"]
     lines += ["", "ornstein APP --help         what an app can do", "ornstein APP VERB --help    the options of a verb"]
