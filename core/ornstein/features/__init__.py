@@ -1,0 +1,1 @@
+"""Frozen networks that say what is alike in two pictures."""
