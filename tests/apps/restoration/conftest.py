@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sklearn
+import torch
 from PIL import Image
+from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -42,3 +44,9 @@ def save() -> Callable[[Path, np.ndarray], Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def picture(photo: Photo) -> Tensor:
+    """(3, 16, 24) in [0, 1]."""
+    return torch.from_numpy(photo(0, 16, 24).copy()).permute(2, 0, 1).float() / 255
