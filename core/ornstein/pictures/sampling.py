@@ -6,9 +6,12 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pixel_shuffle
 
-from ornstein.denoiser import Denoiser
+from ornstein.denoiser import Denoiser, DenoiserLike
 from ornstein.errors import UserError
+from ornstein.guidance.guide import Guide
+from ornstein.guidance.references import EnlargedReference
 from ornstein.latent import as_pictures
 from ornstein.pictures.sizes import Padding, pad_to_multiple
 from ornstein.samplers.base import Sampler
@@ -77,6 +80,21 @@ class Model(Generic[R]):
     denoiser: Denoiser
     sampler: Sampler
     representation: R
+    guide: Guide | None = None
+    """Towards the enlarged measured picture: with a band, its term compares no more than that knows. Only for tiles
+    whose outputs are blended, and where `observation` gives the measured picture itself."""
+
+    def guided(self, denoiser: Denoiser, measured: Tensor) -> DenoiserLike:
+        """`denoiser`, that of a batch of tiles, guided towards what `measured` (B, C, h, w) in [-1, 1] says."""
+        if self.guide is None:
+            return denoiser
+        space = self.representation
+        times = self.sampler.times(denoiser.process)
+
+        def pictures(x0: Tensor) -> Tensor:
+            return pixel_shuffle(as_pictures(denoiser, x0), space.patch)
+
+        return self.guide.on(denoiser, EnlargedReference(measured, space.scale), times, pictures)
 
     @property
     def evaluations(self) -> int | None:
@@ -132,14 +150,15 @@ class _Run:
         tile, places = tile_size(tiling, height, width), tiling.places(height, width)
         blend = Blend((height * space.scale, width * space.scale), tile, places, space.scale, tiling)
         for part in batched(places, self.batch):
-            denoiser, y, condition = self._prepared(picture, mask, part, tile)
+            denoiser, y, condition, measured = self._prepared(picture, mask, part, tile)
             noise = NoiseField(self.seed, [_on_noise(place, space) for place in part], space.patch)
             share = len(part) / len(places)
 
             def on_step(done: int, steps: int, share: float = share) -> None:
                 self.on_progress(share / steps)
 
-            x = model.sampler(denoiser, denoiser.process.start(noise(y), y), y, noise, on_step, **condition)
+            start = denoiser.process.start(noise(y), y)
+            x = model.sampler(model.guided(denoiser, measured), start, y, noise, on_step, **condition)
             for place, result in zip(part, space.inverse(as_pictures(denoiser, x)).float(), strict=True):
                 blend.add(place, result)
         return blend.result()
@@ -147,6 +166,8 @@ class _Run:
     def steps(self, picture: Tensor, mask: Tensor | None, tiling: Tiling) -> Tensor:
         """One state, the estimates blended in every step."""
         model, space = self.model, self.model.representation
+        if model.guide is not None:
+            raise UserError("guidance looks at tiles one by one; blend the outputs of its tiles, not its steps")
         size = (picture.shape[-2] * space.scale, picture.shape[-1] * space.scale)
         picture = pad_to_multiple(picture, space.multiple, space.padding)
         mask = None if mask is None else pad_to_multiple(mask, space.multiple, space.padding)
@@ -158,7 +179,7 @@ class _Run:
         at = [_on_state(place, space) for place in places]
         blends: dict[str, Blend] = {}
         for part in batched(places, self.batch):
-            _, y, condition = self._prepared(picture, mask, part, tile)
+            _, y, condition, _ = self._prepared(picture, mask, part, tile)
             if any(c.shape[-2:] != y.shape[-2:] for c in condition.values()):
                 raise UserError(
                     "this model has a condition of another size than its state; "
@@ -181,16 +202,17 @@ class _Run:
 
     def _prepared(
         self, picture: Tensor, mask: Tensor | None, part: Sequence[Place], tile: tuple[int, int]
-    ) -> tuple[Denoiser, Tensor, dict[str, Tensor]]:
-        """The denoiser for a batch of tiles, its observation and its condition."""
+    ) -> tuple[Denoiser, Tensor, dict[str, Tensor], Tensor]:
+        """The denoiser for a batch of tiles, its observation and its condition, and what it observes."""
         space = self.model.representation
         tiles = torch.stack([space.pad(crop(picture, place, tile)) for place in part]).to(self.device)
         masks = None if mask is None else torch.stack([space.pad(crop(mask, place, tile)) for place in part])
         condition = space.condition(None if masks is None else masks.to(self.device))
-        denoiser, y, seen = self.model.denoiser.prepare(space.observation(tiles))
+        measured = space.observation(tiles)
+        denoiser, y, seen = self.model.denoiser.prepare(measured)
         if y is None:
             raise ValueError(f"{type(denoiser).__name__} gives no observation")
-        return denoiser, y, seen | condition
+        return denoiser, y, seen | condition, measured
 
 
 def _on_state(pixels: tuple[int, int], space: PictureRepresentation) -> tuple[int, int]:
