@@ -89,7 +89,7 @@ def upscale(
         if target.suffix.lower() not in (*thermal.FRAMES.writable, ".jpg", ".jpeg"):
             raise UserError(f"{target} has no suffix of a frame; use one of {', '.join(thermal.FRAMES.writable)}")
     normalization = _range(range)
-    scale = _scale(gain, offset)
+    scale = temperature_scale(gain, offset)
     infrared = Infrared(
         checkpoint,
         steps=steps,
@@ -129,7 +129,8 @@ def _range(ends: list[float] | None) -> "Normalization | None":
     return FixedRange(*ends)
 
 
-def _scale(gain: float | None, offset: float | None) -> "Scale | None":
+def temperature_scale(gain: float | None, offset: float | None) -> "Scale | None":
+    """Degrees Celsius of counts; None where nothing is said."""
     if gain is None and offset is None:
         return None
     from ornstein_infrared.thermal import Scale

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 class Infrared(PictureRestorer[Any]):
     """A loaded checkpoint, ready for frames: `infrared(frame)`.
 
-        frame = thermal.read("small.tiff")
-        values = Infrared("mine.safetensors")(frame)
-        thermal.write("large.tiff", values, like=frame)
+    frame = thermal.read("small.tiff")
+    values = Infrared("mine.safetensors")(frame)
+    thermal.write("large.tiff", values, like=frame)
     """
 
     def __init__(
@@ -96,6 +96,13 @@ class Infrared(PictureRestorer[Any]):
         else:
             normal = (normalization or PercentileLinear())(_checked(frame))
         return self.restore_normalized(normal, seed=seed, on_progress=on_progress)
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether it is one call without diffusion, which has no steps to guide."""
+        from ornstein.process.prediction import Prediction
+
+        return isinstance(self.model.denoiser.process, Prediction)
 
     def restore_normalized(
         self, frame: "Normalized", *, seed: int = 0, on_progress: Callable[[float], None] | None = None
