@@ -12,6 +12,7 @@ from ornstein.networks.vq import VQAutoencoder
 from ornstein.parameterization import Parameterization
 from ornstein.pictures.sizes import upscale
 from ornstein.process.affine import Process
+from ornstein.uncertainty import UncertaintyGuided
 from ornstein.wrapped_parameterizations import ScaledInput
 
 
@@ -114,3 +115,8 @@ class LatentDenoiser(Denoiser):
 def as_pictures(denoiser: object, x: Tensor) -> Tensor:
     """What the process of `denoiser` runs on, as pictures: latents decoded, everything else as it is."""
     return denoiser.pictures(x) if isinstance(denoiser, LatentDenoiser) else x
+
+
+def at_full_size(denoiser: object, x: Tensor) -> Tensor:
+    """The same, with unshuffled pixels (`UncertaintyGuided`) put back, too: what networks of pictures look at."""
+    return denoiser.shuffled(x) if isinstance(denoiser, UncertaintyGuided) else as_pictures(denoiser, x)

@@ -189,7 +189,7 @@ def _load(
                 continue
             key = title if name == "off" else f"{title}, {name}"
             restorers[key] = one
-            guided = {} if one.model.guide is None else {"guidance": one.model.guide.described()}
+            guided = {} if one.guidance is None else {"guidance": one.guidance.described()}
             about[key] = about_system(system, one) | guided
     return restorers, about
 

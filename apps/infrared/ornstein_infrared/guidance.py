@@ -11,7 +11,7 @@ from ornstein.errors import UserError
 
 if TYPE_CHECKING:
     from ornstein.features.base import FeatureExtractor
-    from ornstein.guidance.guide import Guide
+    from ornstein.guidance.guide import TileGuide
 
 GuidanceName = Literal["off", "spectrum", "perceptual", "both"]
 
@@ -24,7 +24,7 @@ FEATURES = Path(__file__).parent / "weights" / "features.safetensors"
 
 def guide(
     name: GuidanceName, scale: int, strength: float | None = None, features: Path | str | None = None
-) -> "Guide | None":
+) -> "TileGuide | None":
     """The guide called `name` for frames that are enlarged `scale` times; None for off.
 
     The gradient goes to the clean estimate of every call (`ShiftedEstimate`) and is normalised, so that one strength
@@ -47,22 +47,21 @@ def guide(
         raise UserError(f"--guidance_scale {strength} must be a positive number; --guidance off does without")
     if name == "spectrum" and features is not None:
         raise UserError("guidance by the spectrum looks at no features; leave --features out")
-    from ornstein.guidance.guide import Guide
+    from ornstein.guidance.guide import Guide, TileGuide
     from ornstein.guidance.injection import Normalized, ShiftedEstimate
     from ornstein.guidance.perceptual import PerceptualTerm
-    from ornstein.guidance.terms import BandLimited, GuidanceTerm, SpectrumTerm, SumOfTerms, band_of_scale
-    from ornstein.spectrum import SpectrumLoss
+    from ornstein.guidance.terms import GuidanceTerm, SpectrumTerm, SumOfTerms
 
-    cutoff = band_of_scale(scale)
     terms: list[GuidanceTerm] = []
     if name in ("spectrum", "both"):
-        terms.append(SpectrumTerm(SpectrumLoss(cutoff=cutoff)))
+        terms.append(SpectrumTerm())
     if name in ("perceptual", "both"):
-        terms.append(BandLimited(PerceptualTerm(extractor(features)), cutoff))
+        terms.append(PerceptualTerm(extractor(features)))
     if not terms:
         raise UserError(f"there is no guidance {name!r}; use off, spectrum, perceptual or both")
     term = terms[0] if len(terms) == 1 else SumOfTerms(terms)
-    return Guide(term, STRENGTH if strength is None else strength, ShiftedEstimate(), (Normalized(),))
+    found = Guide(term, STRENGTH if strength is None else strength, ShiftedEstimate(), (Normalized(),))
+    return TileGuide(found, scale)
 
 
 def extractor(features: Path | str | None) -> "FeatureExtractor":

@@ -1,6 +1,5 @@
 """A loaded checkpoint that enlarges frames: frame to values, array to array."""
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,8 +63,7 @@ class Infrared(PictureRestorer[Any]):
         )
         if guidance != "off" and blend == "steps":
             raise UserError("guidance looks at tiles one by one; leave --blend steps or --guidance out")
-        found = guide(guidance, self.scale, guidance_scale, features)
-        self.model = dataclasses.replace(self.model, guide=found)
+        self.guidance = guide(guidance, self.scale, guidance_scale, features)
 
     def __call__(
         self,

@@ -13,6 +13,7 @@ from ornstein.checkpoint import fill
 from ornstein.errors import UserError
 from ornstein.features.base import FeatureExtractor, standardized
 from ornstein.features.weight_files import read
+from ornstein.pictures.sizes import pad_to_multiple
 
 
 class TimmFeatures(FeatureExtractor):
@@ -63,7 +64,9 @@ class TimmFeatures(FeatureExtractor):
         config = network.pretrained_cfg
         self.mean, self.std = tuple(config["mean"]), tuple(config["std"])
         self.channels, self.minimum = int(config["input_size"][0]), 1 if size else 32
-        wanted = self.network.state_dict()
+        patches = getattr(getattr(network, "patch_embed", None), "patch_size", (1,))
+        self._multiple = max(patches) if isinstance(patches, tuple) else int(patches)
+        wanted = network.state_dict()
         if not wanted.keys() <= state.keys():
             convert = getattr(sys.modules[type(self.network).__module__], "checkpoint_filter_fn", None)
             state = state if convert is None else convert(state, self.network)
@@ -80,6 +83,7 @@ class TimmFeatures(FeatureExtractor):
         x = standardized(x, self.mean, self.std)
         if self.size is not None:
             x = F.interpolate(x, (self.size, self.size), mode="bilinear", align_corners=False, antialias=True)
+        x = pad_to_multiple(x, self._multiple, "replicate")  # whole patches
         try:
             if self.layers is None:
                 return [network.forward_features(x)]

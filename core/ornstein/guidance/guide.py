@@ -2,8 +2,8 @@
 sampled."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -12,9 +12,10 @@ from ornstein.denoiser import DenoiserLike
 from ornstein.errors import UserError
 from ornstein.guidance.classifier_free import GuidanceInterval
 from ornstein.guidance.injection import Energy, GradientGuidance, Injection, ShiftedMean, Treatment
-from ornstein.guidance.references import Reference
-from ornstein.guidance.terms import GuidanceTerm
-from ornstein.latent import as_pictures
+from ornstein.guidance.references import EnlargedReference, MeasuredReference, PictureReference, Reference
+from ornstein.guidance.terms import GuidanceTerm, SumOfTerms, band_of_scale, within_band
+from ornstein.latent import at_full_size
+from ornstein.tiles import Place, crop
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,12 @@ class Guide:
             denoiser: what is guided.
             reference: what its pictures are compared with: one of `ornstein.guidance.references`.
             times: of the sampler, `sampler.times(denoiser.process)`; None for all levels of a tabulated process.
-            decode: x0 (B, *) to pictures (B, C, H, W), differentiable; None for that of a `LatentDenoiser`, or x0
-                itself.
+            decode: x0 (B, *) to pictures (B, C, H, W), differentiable; None for what the denoiser
+                itself has for it.
         """
         if self.strength == 0:
             return denoiser
-        energy = picture_energy(self.term, reference, decode or (lambda x0: as_pictures(denoiser, x0)))
+        energy = picture_energy(self.term, reference, decode or (lambda x0: at_full_size(denoiser, x0)))
         guided = GradientGuidance(denoiser, energy, self.injection, self.strength, self.treatments, times)
         if self.interval is None:
             return guided
@@ -83,3 +84,75 @@ def picture_energy(term: GuidanceTerm, reference: Reference, decode: Callable[[T
             return term(*reference(decode(x0)))
 
     return energy
+
+
+Against = Literal["enlarged", "measured"]
+
+
+@dataclass(frozen=True, eq=False)
+class TileGuide:
+    """`guide` for the tiles of `ornstein.pictures.sampling.restore_picture`.
+
+    g is made of the measured tiles, or is a picture that the user has; there is no place for the clean one.
+
+    Raises:
+        UserError: an unknown `against`.
+    """
+
+    guide: Guide
+    scale: int
+    against: Against = "enlarged"
+    """`enlarged`: the term in the band that the measured picture knows, against its enlargement; `measured`: against
+    itself, the prediction shrunk."""
+    other: Tensor | None = None
+    """In place of both a picture of another modality (C, H, W) in [-1, 1], as large as the result."""
+
+    def __post_init__(self) -> None:
+        if self.against not in get_args(Against):
+            raise UserError(f"guidance against {self.against!r}; choose one of {', '.join(get_args(Against))}")
+        if self.other is not None and self.other.ndim != 3:
+            raise UserError(f"a picture that guides is (C, H, W), not {tuple(self.other.shape)}")
+
+    def __call__(
+        self, denoiser: DenoiserLike, measured: Tensor, places: Sequence[Place], times: Tensor
+    ) -> DenoiserLike:
+        """`denoiser` of a batch of tiles, guided.
+
+        Args:
+            denoiser: that of the batch.
+            measured: the tiles (B, C, h, w) in [-1, 1], padded.
+            places: of the tiles in the measured picture.
+            times: of the sampler.
+        """
+        guide = self.guide
+        reference: Reference
+        if self.other is not None:
+            reference = PictureReference(self._tiles(measured, places))
+        elif self.against == "enlarged":
+            reference = EnlargedReference(measured, self.scale)
+            guide = replace(guide, term=within_band(guide.term, band_of_scale(self.scale)))
+        else:
+            reference = MeasuredReference(measured, self.scale)
+        return guide.on(denoiser, reference, times)
+
+    def described(self) -> dict[str, Any]:
+        """Plain words for a results file."""
+        return self.guide.described() | {"against": self.against if self.other is None else "a picture of the user"}
+
+    def _tiles(self, measured: Tensor, places: Sequence[Place]) -> Tensor:
+        assert self.other is not None
+        size = (measured.shape[-2] * self.scale, measured.shape[-1] * self.scale)
+        found = [crop(self.other, (top * self.scale, left * self.scale), size) for top, left in places]
+        for dim, side in zip((-2, -1), size, strict=True):  # as far as the tiles are padded
+            found = [each.index_select(dim, torch.arange(side).clamp(max=each.shape[dim] - 1)) for each in found]
+        return torch.stack(found).to(measured)
+
+
+def ablation_guides(guide: Guide, spectrum: GuidanceTerm, perceptual: GuidanceTerm) -> dict[str, Guide | None]:
+    """The variants of an ablation, `off`, `spectrum`, `perceptual` and `both`, otherwise as `guide`; None is off."""
+    return {
+        "off": None,
+        "spectrum": replace(guide, term=spectrum),
+        "perceptual": replace(guide, term=perceptual),
+        "both": replace(guide, term=SumOfTerms([spectrum, perceptual])),
+    }

@@ -1,7 +1,7 @@
 """Terms that gradient guidance lowers, and that training adds: how far a prediction is from a reference."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -113,3 +113,17 @@ def band_of_scale(scale: float) -> float:
     if not scale >= 1:
         raise UserError(f"a scale of {scale:g}; the measured picture must be the smaller one, 1 at least")
     return 1 / (2 * scale)
+
+
+def within_band(term: GuidanceTerm, cutoff: float) -> GuidanceTerm:
+    """`term` up to the frequency `cutoff` only: spectra by their own band, everything else by `BandLimited`."""
+    match term:
+        case SpectrumTerm(loss):
+            kept = cutoff if loss.cutoff is None else min(cutoff, loss.cutoff)
+            return SpectrumTerm(replace(loss, cutoff=kept))
+        case WeightedTerm(inner, weight):
+            return WeightedTerm(within_band(inner, cutoff), weight)
+        case SumOfTerms(terms):
+            return SumOfTerms([within_band(each, cutoff) for each in terms])
+        case _:
+            return BandLimited(term, cutoff)

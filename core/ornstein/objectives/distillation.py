@@ -10,23 +10,38 @@ from torch import Tensor
 from ornstein.checkpoint import load
 from ornstein.denoiser import Denoiser, DenoiserLike
 from ornstein.errors import UserError
-from ornstein.latent import as_pictures
+from ornstein.latent import at_full_size
 from ornstein.objectives.denoising import Objective
 from ornstein.objectives.outputs import with_outputs
 from ornstein.process.affine import as_time
 from ornstein.samplers.ancestral import Ancestral
 from ornstein.samplers.base import Sampler
 
+HALVES = (torch.float16, torch.bfloat16)
+
 
 @dataclass(frozen=True)
 class Term:
-    """weight * distance(found, truth), a further loss on the student's x0 and what it should be."""
+    """weight * distance(found, truth), a further loss on an estimate of x0 and what it should be.
+
+    DifIISR (arXiv 2503.01187) names two, of spectra and of features, both with 0.001 and between latents
+    (`SpectrumTerm`, `PerceptualTerm`).
+    """
 
     distance: Callable[[Tensor, Tensor], Tensor]
     """Of two batches; its mean counts."""
     weight: float = 0.001
     decoded: bool = False
-    """Compare pictures, where the process runs on latents."""
+    """Compare pictures, where the process runs on latents; the weight is then another one."""
+    clean: bool = False
+    """In `OneStepDistillation`: compare with the clean signal, not with what the teacher makes of it."""
+
+    def between(self, denoiser: Denoiser, found: Tensor, truth: Tensor) -> Tensor:
+        """The mean distance of two batches (B, *) of what the process of `denoiser` runs on; not weighted."""
+        if self.decoded:
+            found, truth = (at_full_size(denoiser, each) for each in (found, truth))
+        with torch.autocast(found.device.type, enabled=False):
+            return self.distance(*(each.float() if each.dtype in HALVES else each for each in (found, truth))).mean()
 
 
 class OneStepDistillation(Objective):
@@ -93,7 +108,6 @@ class OneStepDistillation(Objective):
             losses["clean"] = (student.output(clean_start, last, y, **condition) - x0).square().mean()
         loss = torch.stack(list(losses.values())).sum()
         for index, term in enumerate(self.terms):
-            pair = [as_pictures(student, each) if term.decoded else each for each in (found, aim)]
-            losses[f"term_{index}"] = term.distance(*pair).mean()
+            losses[f"term_{index}"] = term.between(student, found, x0 if term.clean else aim)
             loss = loss + term.weight * losses[f"term_{index}"]
         return {"loss": loss, **{name: value.detach() for name, value in losses.items()}}

@@ -40,6 +40,7 @@ class PictureRestorer(Generic[R]):
         prepares: whether the first picture of a size also compiles or records.
         stored_sampler: that of the checkpoint.
         scale: how many times larger results are.
+        guidance: of every tile, None for none; set by a subclass that said `gradients`.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class PictureRestorer(Generic[R]):
         if not isinstance(loaded.representation, space):
             raise UserError(f"{checkpoint} says nothing about its pictures; export it again with a representation")
         self.gradients = gradients
+        self.guidance: Guidance | None = None
         how = self._acceleration(precision, compile)
         self.precision = how.precision
         denoiser: Denoiser = accelerate(loaded.denoiser.to(self.device), how)
@@ -123,6 +125,7 @@ class PictureRestorer(Generic[R]):
                     tiling=self._tiling(*pixels.shape[-2:]),
                     batch=self.batch,
                     device=self.device,
+                    guidance=self.guidance,
                     on_progress=on_progress,
                 )
         except torch.OutOfMemoryError:

@@ -6,12 +6,9 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pixel_shuffle
 
 from ornstein.denoiser import Denoiser, DenoiserLike
 from ornstein.errors import UserError
-from ornstein.guidance.guide import Guide
-from ornstein.guidance.references import EnlargedReference
 from ornstein.latent import as_pictures
 from ornstein.pictures.sizes import Padding, pad_to_multiple
 from ornstein.samplers.base import Sampler
@@ -80,27 +77,20 @@ class Model(Generic[R]):
     denoiser: Denoiser
     sampler: Sampler
     representation: R
-    guide: Guide | None = None
-    """Towards the enlarged measured picture: with a band, its term compares no more than that knows. Only for tiles
-    whose outputs are blended, and where `observation` gives the measured picture itself."""
-
-    def guided(self, denoiser: Denoiser, measured: Tensor) -> DenoiserLike:
-        """`denoiser`, that of a batch of tiles, guided towards what `measured` (B, C, h, w) in [-1, 1] says."""
-        if self.guide is None:
-            return denoiser
-        space = self.representation
-        times = self.sampler.times(denoiser.process)
-
-        def pictures(x0: Tensor) -> Tensor:
-            return pixel_shuffle(as_pictures(denoiser, x0), space.patch)
-
-        return self.guide.on(denoiser, EnlargedReference(measured, space.scale), times, pictures)
 
     @property
     def evaluations(self) -> int | None:
         """Network calls a tile (NFE), None where the step size adapts."""
         calls = self.sampler.evaluations(self.denoiser.process)
         return None if calls is None else calls + self.denoiser.observe_evaluations
+
+
+class Guidance(Protocol):
+    """Guides the denoiser of a batch of tiles, such as `ornstein.guidance.guide.TileGuide`."""
+
+    def __call__(
+        self, denoiser: DenoiserLike, measured: Tensor, places: Sequence[Place], times: Tensor
+    ) -> DenoiserLike: ...
 
 
 def restore_picture(
@@ -112,6 +102,7 @@ def restore_picture(
     tiling: Tiling | None = None,
     batch: int = 1,
     device: torch.device | str = "cpu",
+    guidance: Guidance | None = None,
     on_progress: Callable[[float], None] | None = None,
 ) -> Tensor:
     """The restored picture (C, scale h, scale w), float32 on the CPU.
@@ -124,14 +115,20 @@ def restore_picture(
         tiling: None for the whole picture at once.
         batch: tiles that go through the network at once.
         device: where the denoiser is.
+        guidance: of every tile while it is sampled.
         on_progress: is told the share done since its last call.
+
+    Raises:
+        UserError: guidance of tiles that are blended in every step.
     """
     space = model.representation
     picture = space.measured(picture)
     if tiling is None:
         tiling = Tiling(size=max(*picture.shape[-2:], space.multiple), overlap=0)
     tiling = tiling.fitting(space.multiple)
-    run = _Run(model, seed, batch, torch.device(device), on_progress or (lambda share: None))
+    if guidance is not None and tiling.blending == "steps":
+        raise UserError("guided tiles are blended when they are done; set the blending to outputs")
+    run = _Run(model, seed, batch, torch.device(device), guidance, on_progress or (lambda share: None))
     return run.steps(picture, mask, tiling) if tiling.blending == "steps" else run.outputs(picture, mask, tiling)
 
 
@@ -141,6 +138,7 @@ class _Run:
     seed: int
     batch: int
     device: torch.device
+    guidance: Guidance | None
     on_progress: Callable[[float], None]
 
     def outputs(self, picture: Tensor, mask: Tensor | None, tiling: Tiling) -> Tensor:
@@ -150,15 +148,18 @@ class _Run:
         tile, places = tile_size(tiling, height, width), tiling.places(height, width)
         blend = Blend((height * space.scale, width * space.scale), tile, places, space.scale, tiling)
         for part in batched(places, self.batch):
-            denoiser, y, condition, measured = self._prepared(picture, mask, part, tile)
+            denoiser, y, condition = self._prepared(picture, mask, part, tile)
+            guided: DenoiserLike = denoiser
+            if self.guidance is not None:
+                measured = space.observation(self._tiles(picture, part, tile))
+                guided = self.guidance(denoiser, measured, part, model.sampler.times(denoiser.process))
             noise = NoiseField(self.seed, [_on_noise(place, space) for place in part], space.patch)
             share = len(part) / len(places)
 
             def on_step(done: int, steps: int, share: float = share) -> None:
                 self.on_progress(share / steps)
 
-            start = denoiser.process.start(noise(y), y)
-            x = model.sampler(model.guided(denoiser, measured), start, y, noise, on_step, **condition)
+            x = model.sampler(guided, denoiser.process.start(noise(y), y), y, noise, on_step, **condition)
             for place, result in zip(part, space.inverse(as_pictures(denoiser, x)).float(), strict=True):
                 blend.add(place, result)
         return blend.result()
@@ -166,8 +167,6 @@ class _Run:
     def steps(self, picture: Tensor, mask: Tensor | None, tiling: Tiling) -> Tensor:
         """One state, the estimates blended in every step."""
         model, space = self.model, self.model.representation
-        if model.guide is not None:
-            raise UserError("guidance looks at tiles one by one; blend the outputs of its tiles, not its steps")
         size = (picture.shape[-2] * space.scale, picture.shape[-1] * space.scale)
         picture = pad_to_multiple(picture, space.multiple, space.padding)
         mask = None if mask is None else pad_to_multiple(mask, space.multiple, space.padding)
@@ -179,7 +178,7 @@ class _Run:
         at = [_on_state(place, space) for place in places]
         blends: dict[str, Blend] = {}
         for part in batched(places, self.batch):
-            _, y, condition, _ = self._prepared(picture, mask, part, tile)
+            _, y, condition = self._prepared(picture, mask, part, tile)
             if any(c.shape[-2:] != y.shape[-2:] for c in condition.values()):
                 raise UserError(
                     "this model has a condition of another size than its state; "
@@ -202,17 +201,21 @@ class _Run:
 
     def _prepared(
         self, picture: Tensor, mask: Tensor | None, part: Sequence[Place], tile: tuple[int, int]
-    ) -> tuple[Denoiser, Tensor, dict[str, Tensor], Tensor]:
-        """The denoiser for a batch of tiles, its observation and its condition, and what it observes."""
+    ) -> tuple[Denoiser, Tensor, dict[str, Tensor]]:
+        """The denoiser for a batch of tiles, its observation and its condition."""
         space = self.model.representation
-        tiles = torch.stack([space.pad(crop(picture, place, tile)) for place in part]).to(self.device)
+        tiles = self._tiles(picture, part, tile)
         masks = None if mask is None else torch.stack([space.pad(crop(mask, place, tile)) for place in part])
         condition = space.condition(None if masks is None else masks.to(self.device))
-        measured = space.observation(tiles)
-        denoiser, y, seen = self.model.denoiser.prepare(measured)
+        denoiser, y, seen = self.model.denoiser.prepare(space.observation(tiles))
         if y is None:
             raise ValueError(f"{type(denoiser).__name__} gives no observation")
-        return denoiser, y, seen | condition, measured
+        return denoiser, y, seen | condition
+
+    def _tiles(self, picture: Tensor, part: Sequence[Place], tile: tuple[int, int]) -> Tensor:
+        """Tiles of the measured picture with padded sides, (B, C, h, w)."""
+        space = self.model.representation
+        return torch.stack([space.pad(crop(picture, place, tile)) for place in part]).to(self.device)
 
 
 def _on_state(pixels: tuple[int, int], space: PictureRepresentation) -> tuple[int, int]:
