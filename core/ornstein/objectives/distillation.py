@@ -52,7 +52,8 @@ class OneStepDistillation(Objective):
         |f(x0', 1) - x_T|^2                   with `learn_noise`: the way back, at the first level,
         |f(sg[f(x0, 1)], T) - x0|^2           with `use_clean`: the noise of the clean signal leads to the clean signal.
 
-    f is the estimate of x0, the network's output in the publication (`X0`). Means over all values. The student begins as the teacher.
+    f is the estimate of x0, which in the publication is the network's output (`X0`). Means over all values. The student
+    begins as the teacher.
 
     Args:
         teacher: the trained denoiser, or a checkpoint (.safetensors) of it; frozen, in no checkpoint of the student.

@@ -65,7 +65,7 @@ class PictureRestorer(Generic[R]):
         from ornstein.acceleration import accelerate
         from ornstein.checkpoint import load
         from ornstein.device import choose_device
-        from ornstein.pictures.sampling import Model
+        from ornstein.pictures.sampling import Guidance, Model
 
         if batch < 1:
             raise UserError(f"--batch {batch} must be at least 1")

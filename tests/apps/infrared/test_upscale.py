@@ -68,7 +68,9 @@ def test_identity_loses_less_than_a_count(kind: str, identity: Path, tmp_path: P
 
 def test_sixteen_bits_come_back_with_their_scale(enlarger: Path, tmp_path: Path) -> None:
     """640 x 512 counts of 0.04 K, made of 160 x 128."""
-    tifffile.imwrite(tmp_path / "in.tif", counts(128, 160, 7300), description="outdoor", metadata=None, resolution=(10, 10))
+    tifffile.imwrite(
+        tmp_path / "in.tif", counts(128, 160, 7300), description="outdoor", metadata=None, resolution=(10, 10)
+    )
     words = ["--gain", "0.04", "--offset", "-273.15", "--steps", "1"]
     assert run(tmp_path / "in.tif", tmp_path / "out.tif", enlarger, *words) == 0
     result = thermal.read(tmp_path / "out.tif")  # the file says what its counts mean
