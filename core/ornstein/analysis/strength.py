@@ -7,6 +7,9 @@ from ornstein.analysis.ablation import Scores
 from ornstein.analysis.statistics import Difference, Interval, interval, paired
 from ornstein.errors import UserError
 
+ROUNDING = 1e-9
+"""Of a mean loss in dB."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -68,7 +71,7 @@ def choose_strength(
         known = known or found
         loss = paired(known[psnr], found[psnr])
         change = paired(found[target], known[target])
-        allowed = strength == 0 or loss.mean <= largest_loss  # NaN is not
+        allowed = strength == 0 or loss.mean <= largest_loss + ROUNDING  # NaN is not
         candidates.append(Candidate(strength, interval(found[target]), change, loss, allowed))
         if on_candidate is not None:
             on_candidate(done, len(tried))

@@ -39,7 +39,7 @@ class TimmFeatures(FeatureExtractor):
         weights: Path | None,
         layers: Sequence[int] | None = None,
         size: int | None = None,
-        options: Mapping[str, Any] | None = None,
+        options: Mapping[str, bool | int | float | str | Sequence[int]] | None = None,
     ) -> None:
         super().__init__()
         try:
@@ -51,15 +51,16 @@ class TimmFeatures(FeatureExtractor):
             raise UserError(f"timm has no model {model!r}" + (f"; there is {near}" if near else "; check its name"))
         self.model, self.weights = model, weights
         self.layers = None if layers is None else tuple(layers)
-        self.size, self.options = size, dict(options or {})
+        self.size, self.options = size, options
         shown = "" if layers is None else f" {' '.join(map(str, layers))}"
         self.name, self.weights_source = f"timm {model}{shown}", str(weights)
+        given: dict[str, Any] = dict(options or {})
         state = read(weights, f"a state dict of {model}")
         try:
             with torch.random.fork_rng(devices=[]):  # the initial weights are thrown away
-                network: Any = timm.create_model(model, pretrained=False, num_classes=0, **self.options)
+                network: Any = timm.create_model(model, pretrained=False, num_classes=0, **given)
         except (TypeError, ValueError, RuntimeError) as error:
-            raise UserError(f"timm does not make {model} with {self.options}: {error}") from error
+            raise UserError(f"timm does not make {model} with {given}: {error}") from error
         self.network = network
         config = network.pretrained_cfg
         self.mean, self.std = tuple(config["mean"]), tuple(config["std"])

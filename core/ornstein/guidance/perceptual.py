@@ -32,9 +32,9 @@ class PerceptualTerm:
     def __call__(self, prediction: Tensor, reference: Tensor) -> Tensor:
         found, wanted = (self._features(picture) for picture in (prediction, reference))
         weights = [1.0] * len(found) if self.weights is None else self.weights
-        if len(weights) != len(found):
+        if len(weights) != len(found) or not any(weights):
             raise UserError(
-                f"{self.extractor.name} gives {len(found)} layers, not {len(weights)}; give one weight each"
+                f"{self.extractor.name} gives {len(found)} layers; give as many weights, not all 0, got {list(weights)}"
             )
         distances = [
             w * (f - g).square().flatten(1).mean(1) for w, f, g in zip(weights, found, wanted, strict=True) if w != 0

@@ -17,7 +17,7 @@ def importing(*modules: str) -> set[str]:
 
 
 def test_package_commands_and_verbs_of_models_are_light() -> None:
-    names = ("commands", "autoencoder_commands", "published", "export", "latents")
+    names = ("commands", "autoencoder_commands", "features_commands", "published", "export", "latents")
     found = importing("ornstein_infrared", *(f"ornstein_infrared.{name}" for name in names))
     assert not found & {*TRAINING, "torch", "numpy", "scipy", "PIL", "yaml"}
 
