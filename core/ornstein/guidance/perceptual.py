@@ -8,10 +8,11 @@ from torch import Tensor
 
 from ornstein.errors import UserError
 from ornstein.features.base import FeatureExtractor, seen_by
+from ornstein.guidance.terms import GuidanceTerm
 
 
 @dataclass(frozen=True)
-class PerceptualTerm:
+class PerceptualTerm(GuidanceTerm):
     """sum_l w_l mean (phi_l(x) - phi_l(g))^2 of each sample, phi frozen.
 
     DifIISR (arXiv 2503.01187) takes VGG and SAM; its layers and weights have not been seen, and are ours.

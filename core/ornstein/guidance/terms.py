@@ -1,8 +1,8 @@
 """Terms that gradient guidance lowers, and that training adds: how far a prediction is from a reference."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -11,18 +11,20 @@ from ornstein.errors import UserError
 from ornstein.spectrum import SpectrumLoss, band
 
 
-class GuidanceTerm(Protocol):
+class GuidanceTerm(ABC):
     """A loss of each sample, (B,), of two batches of pictures (B, C, H, W) in [-1, 1] (or of latents)."""
 
     @property
+    @abstractmethod
     def name(self) -> str:
         """What results say was compared."""
 
+    @abstractmethod
     def __call__(self, prediction: Tensor, reference: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)
-class SpectrumTerm:
+class SpectrumTerm(GuidanceTerm):
     """The distance of two spectra: the visual term of DifIISR (arXiv 2503.01187), whose formula has not been seen.
 
     What it is here, and its band, is `ornstein.spectrum.SpectrumLoss`.
@@ -40,7 +42,7 @@ class SpectrumTerm:
 
 
 @dataclass(frozen=True)
-class BandLimited:
+class BandLimited(GuidanceTerm):
     """`term` of both pictures without their frequencies above `cutoff`, for terms that know no band of their own.
 
     Raises:
@@ -64,7 +66,7 @@ class BandLimited:
 
 
 @dataclass(frozen=True)
-class WeightedTerm:
+class WeightedTerm(GuidanceTerm):
     """weight * term."""
 
     term: GuidanceTerm
@@ -79,7 +81,7 @@ class WeightedTerm:
 
 
 @dataclass(frozen=True)
-class SumOfTerms:
+class SumOfTerms(GuidanceTerm):
     """The sum of `terms`, each with its weight if it is a `WeightedTerm`.
 
     Raises:

@@ -10,6 +10,7 @@ from torch import Tensor
 from ornstein.checkpoint import load
 from ornstein.denoiser import Denoiser, DenoiserLike
 from ornstein.errors import UserError
+from ornstein.guidance.terms import GuidanceTerm
 from ornstein.latent import at_full_size
 from ornstein.objectives.denoising import Objective
 from ornstein.objectives.outputs import with_outputs
@@ -28,7 +29,7 @@ class Term:
     (`SpectrumTerm`, `PerceptualTerm`).
     """
 
-    distance: Callable[[Tensor, Tensor], Tensor]
+    distance: GuidanceTerm | Callable[[Tensor, Tensor], Tensor]
     """Of two batches; its mean counts."""
     weight: float = 0.001
     decoded: bool = False
