@@ -113,8 +113,10 @@ class Infrared(PictureRestorer[Any]):
             size = tuple(self.scale * side for side in frame.z.shape)
             return frame.values(np.zeros(size, np.float32))
         pixels = (torch.from_numpy(frame.z)[None] + 1) / 2
-        result = self.restore(pixels, seed=seed, on_progress=on_progress)
-        return frame.values(2 * result[0].double().numpy() - 1)
+        z = self.restore(pixels, seed=seed, on_progress=on_progress)[0].numpy()
+        z *= 2  # in place: results may be large
+        z -= 1
+        return frame.values(z)
 
 
 WEIGHTS = Path(__file__).parent / "weights"
