@@ -1,9 +1,10 @@
 """Inversion, editing, interpolation, gradients and noise optimisation in numbers, each with its control.
 
-    python benchmarks/editing_table.py [--sheet sheet.png]
+    python benchmarks/editing_table.py [--sheet docs/digits.png]
 
 Exact class-conditional Gaussian mixtures give every part a truth to compare with. Where the small model of digits is
-installed, the parts on pictures run too, and --sheet draws reconstructions, edits and interpolations (matplotlib).
+installed, the parts on pictures run too, and --sheet draws reconstructions, edits, interpolations and minority samples
+(matplotlib).
 Writes benchmarks/results/editing.json and prints it.
 """
 
@@ -22,12 +23,14 @@ from ornstein.analysis.mixture import GaussianMixture, MixtureDenoiser
 from ornstein.denoiser import Denoiser
 from ornstein.files import atomic_path
 from ornstein.guidance.classifier_free import ClassifierFreeGuidance
+from ornstein.guidance.minority import MinorityGuidance, minority_labels, minority_scores, train_noisy_classifier
 from ornstein.inversion.adjoint import CheckpointedFlow, ContinuousAdjoint, DifferentiableFlow
 from ornstein.inversion.ddim import DDIMInversion
 from ornstein.inversion.edit_friendly import EditFriendlyInversion, PublishedEditFriendlyInversion
 from ornstein.inversion.interpolation import Interpolation, Lerp, Mixing, NoiseDiffusion, Slerp
 from ornstein.inversion.noise_optimization import NoiseOptimization
 from ornstein.inversion.null_text import NullTextInversion
+from ornstein.networks.unet import NoisyClassifier
 from ornstein.noise import SampleNoise
 from ornstein.process.affine import Process
 from ornstein.process.bridge import SchroedingerBridge
@@ -36,6 +39,7 @@ from ornstein.process.ouve import OUVE
 from ornstein.process.rectified_flow import RectifiedFlow
 from ornstein.process.vp import VP
 from ornstein.samplers.ancestral import Ancestral
+from ornstein.samplers.dpm_multistep import DPMSolverPP
 from ornstein.samplers.time_grids import KarrasGrid, LogSNRGrid, TimeGrid, UniformGrid
 
 RESULT = Path(__file__).parent / "results" / "editing.json"
@@ -227,23 +231,42 @@ def on_digits(denoiser: Denoiser, x0: Tensor, label: Tensor, sheet: Path | None)
             denoiser, x0, x0.roll(-1, 0), fraction, label=torch.full((10,), 10)
         )
     if sheet is not None:
-        draw(pictures, sheet)
+        draw(pictures | minorities(denoiser), sheet)
     return rows
 
 
+def minorities(denoiser: Denoiser, count: int = 10, classes: int = 10) -> dict[str, Tensor]:
+    """Samples guided to the rarest class, without guidance and to the most common class, all from the same noise."""
+    from ornstein.digits.data import digits as pictures
+
+    images = pictures().images
+    scores = minority_scores(denoiser, images, 0.5, SampleNoise(range(len(images))))
+    torch.manual_seed(0)  # initial weights
+    classifier = NoisyClassifier(width=16, classes=classes)
+    labels, generator = minority_labels(scores, classes), torch.Generator().manual_seed(0)
+    train_noisy_classifier(classifier, denoiser.process, images, labels, 600, generator, learning_rate=2e-3)
+    sampler, noise = DPMSolverPP(20, LogSNRGrid(end=5e-3, to_zero=True)), SampleNoise(range(20_000, 20_000 + count))
+    start = denoiser.process.start(noise(torch.empty(count, 1, 8, 8)))
+    return {
+        "minority guidance": sampler(MinorityGuidance(denoiser, classifier, classes), start),
+        "unguided (control)": sampler(denoiser, start),
+        "to the most common (control)": sampler(MinorityGuidance(denoiser, classifier, classes, target=0), start),
+    }
+
+
 def draw(pictures: dict[str, Tensor], path: Path) -> None:
-    """One row of pictures a method."""
+    """One row of pictures a method, its name on the left."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 1.1 * len(pictures)))
-    axes = figure.subplots(len(pictures), 10)
+    figure = Figure(figsize=(7, 0.5 * len(pictures)))
+    axes = figure.subplots(len(pictures), 10, gridspec_kw={"wspace": 0.08, "hspace": 0.08, "left": 0.3})
     for row, (name, images) in zip(axes, pictures.items(), strict=True):
         for axis, image in zip(row, images, strict=True):
-            axis.imshow(image[0], cmap="gray", vmin=-1, vmax=1)
+            axis.imshow(image[0].detach(), cmap="gray", vmin=-1, vmax=1)
             axis.set_axis_off()
-        row[0].set_title(name, loc="left", fontsize=8)
+        row[0].text(-0.2, 0.5, name, ha="right", va="center", fontsize=7, transform=row[0].transAxes)
     with atomic_path(path, overwrite=True) as temporary:
-        figure.savefig(temporary, bbox_inches="tight")
+        figure.savefig(temporary, bbox_inches="tight", dpi=110, format=path.suffix.removeprefix(".") or "png")
 
 
 PARTS: dict[str, Callable[[ClassMixture], list[dict[str, Any]]]] = {
@@ -257,14 +280,17 @@ PARTS: dict[str, Callable[[ClassMixture], list[dict[str, Any]]]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--sheet", type=Path, help="draw the picture sheet here, *.png")
-    parser.add_argument("--only", choices=PARTS, help="run this part; the others stay in the file as they are")
+    parser.add_argument(
+        "--only", choices=[*PARTS, "digits"], help="run this part; the others stay in the file as they are"
+    )
     options = parser.parse_args()
     results: dict[str, Any] = json.loads(RESULT.read_text()) if options.only else {}
     results["machine"] = f"{platform.machine()}, torch {torch.__version__}, CPU"
     data = mixture()
-    for name in [options.only] if options.only else PARTS:
-        results[name] = PARTS[name](data)
-    model = None if options.only else digits()
+    for name in PARTS:
+        if options.only in (None, name):
+            results[name] = PARTS[name](data)
+    model = digits() if options.only in (None, "digits") else None
     if model is not None:
         results["digits"] = on_digits(*model, options.sheet)
     with atomic_path(RESULT, overwrite=True) as path:

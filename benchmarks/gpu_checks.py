@@ -1,4 +1,5 @@
-"""What the test suite cannot check without a GPU: graphs equal eager calls bit for bit, and no step waits for the GPU.
+"""What the test suite cannot check without a GPU: graphs equal eager calls bit for bit, and no step waits for the GPU,
+neither with a network nor with any sampler on any process of `sampling_overhead.py`.
 
     python benchmarks/gpu_checks.py
 
@@ -6,16 +7,18 @@ Prints one line per check; exit code 1 if one fails.
 """
 
 import sys
+from collections.abc import Callable
 from functools import partial
 
 import torch
-from torch import Tensor
+from sampling_overhead import CASES, steps_of, steps_only
+from sampling_overhead import SAMPLERS as EVERY_SAMPLER
 
 from ornstein.acceleration import Acceleration, GraphedSampler, accelerate
 from ornstein.denoiser import Denoiser
 from ornstein.networks.dcunet import DCUNet
 from ornstein.networks.ncsnpp import NCSNpp
-from ornstein.noise import Noise, SampleNoise
+from ornstein.noise import SampleNoise
 from ornstein.parameterization import X0, OneShot, Score
 from ornstein.process.bridge import SchroedingerBridge
 from ornstein.process.ouve import OUVE
@@ -87,17 +90,10 @@ def main() -> int:
             check(f"graph of the loop equals eager: {name}", torch.equal(run(whole, plain), expected))
             again = run(whole, plain)
             check(f"the graph replays: {name}", torch.equal(again, expected))
-            torch.cuda.synchronize()
-            torch.cuda.set_sync_debug_mode("error")
-            try:
-                run(partial(steps_only, sampler), graphed)
-                waits = False
-            except RuntimeError as error:
-                waits = True
-                print(error)
-            finally:
-                torch.cuda.set_sync_debug_mode("default")
-            check(f"no step waits: {name}", not waits)
+            check(f"no step waits: {name}", not waits(partial(run, partial(steps_only, sampler), graphed)))
+    for case_name, case in CASES.items():
+        for sampler_name, sampler in EVERY_SAMPLER.items():
+            check(f"no step waits: {sampler_name} on {case_name}", not waits(steps_of(sampler, case, "cuda")))
     y = whole_y[:, :, :256].contiguous()
     rounded = accelerate(models["bridge"], Acceleration(graphs=2, batches=(4,)))
     exact = accelerate(models["bridge"], Acceleration(graphs=2))
@@ -106,12 +102,19 @@ def main() -> int:
     return int(failed > 0)
 
 
-def steps_only(
-    sampler: Sampler, denoiser: Denoiser, x: Tensor, y: Tensor | None, noise: Noise, *_: object, **named: Tensor
-) -> Tensor:
-    """The sampler's steps without its look at the values at the end, which waits for the GPU on purpose."""
-    with torch.no_grad():
-        return list(sampler.trajectory(denoiser, x, y, noise, **named))[-1]
+def waits(run: Callable[[], object]) -> bool:
+    """Whether `run` waits for the GPU, after a run that may."""
+    run()
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        run()
+    except RuntimeError as error:
+        print(error)
+        return True
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    return False
 
 
 if __name__ == "__main__":

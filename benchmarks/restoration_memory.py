@@ -81,7 +81,7 @@ def markdown(results: dict[str, Any]) -> str:
         lines.append(
             f"| {size} | {row['tiles']} | {row['seconds']:.0f} | {row['memory_mib']:.0f} | {row['seams']:.2f} |"
         )
-    calls = f"{results['steps']} step{'s' * (results['steps'] > 1)}, {results['batch']} tiles at once"
+    calls = f"steps: {results['steps']}, tiles at once: {results['batch']}"
     return "\n".join([*lines, "", f"low-light.safetensors, {calls}, on {results['machine']}."])
 
 
@@ -96,7 +96,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=ROOT / ".data" / "photos")
     parser.add_argument("--steps", type=int, default=1)
-    parser.add_argument("--batch", type=int, default=2, help="tiles at once")
+    parser.add_argument("--batch", type=int, default=1, help="tiles at once")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--output", type=Path, default=RESULT)
     parser.add_argument("--table", action="store_true", help="only make the table again from the last results")

@@ -193,7 +193,7 @@ def markdown(results: dict[str, Any]) -> str:
             lines.append(f"| {sampler} | " + " | ".join(cells) + " |")
     places = dict.fromkeys(row["machine"] for row in rows if row["machine"])
     lines += ["", f"{results['data']}; mean ± 95 % interval over pictures; in brackets the 95 % interval of the "]
-    lines[-1] += f"difference picture by picture. s: seconds a picture on {'; '.join(places)}."
+    lines[-1] += f"difference picture by picture. s: seconds a picture; scored on {'; '.join(places)}."
     return "\n".join(lines)
 
 
@@ -237,6 +237,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "restoration_quality", help="what is half done")
     parser.add_argument("--result", type=Path, default=RESULT)
     parser.add_argument("--merge", type=Path, nargs="+", default=[], help="take in the rows of other results, and stop")
+    parser.add_argument("--without_speed", action="store_true", help="of --merge: the machine had other work meanwhile")
     parser.add_argument("--again", action="store_true", help="measure rows again that are there")
     parser.add_argument("--table", action="store_true", help="only make the tables again from the last results")
     options = parser.parse_args()
@@ -244,7 +245,8 @@ def main() -> None:
     results = load(options.result, about)
     if options.table or options.merge:
         for path in options.merge:
-            results = merged(results, load(path, about)["rows"])
+            rows = load(path, about)["rows"]
+            results = merged(results, [row | {"seconds": 0.0} for row in rows] if options.without_speed else rows)
     else:
         if not options.checkpoints:
             raise UserError("there are no shipped weights yet; train some and name them with --checkpoints")

@@ -158,6 +158,8 @@ def _write(
     weights: str,
     overwrite: bool,
 ) -> None:
+    if path.suffix != ".safetensors":
+        raise UserError(f"{path} is no name for a checkpoint; it has to end in .safetensors")
     metadata = {"format": FORMAT, **config, "weights": weights, "info": info}
     stored = {name: _stored(name, tensor, dtype) for name, tensor in tensors.items()}
     with atomic_path(path, overwrite) as temporary:

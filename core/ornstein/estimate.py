@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ornstein.process.affine import Process, combine, expand
+from ornstein.process.affine import Process, Weight, combine, expand
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,13 @@ class Estimate:
     @property
     def score(self) -> Tensor:
         """Gradient of log p(x_t | y): -noise/s."""
-        return -self.noise / expand(self.process.coefficients(self.t).s, self.x)
+        s = self.process.coefficients_at(self.t).s
+        return -self.noise / (expand(s, self.x) if isinstance(s, Tensor) else s)
 
     @property
     def velocity(self) -> Tensor:
         """Probability-flow velocity dx/dt = a' x0 + b' y + s' noise."""
-        da, db, ds, _ = self.process.derivatives(self.t)
+        da, db, ds, _ = self.process.derivatives_at(self.t)
         return combine(self.x, (da, self.x0), (db, self.process.require(self.y)), (ds, self.noise))
 
     @property
@@ -41,12 +42,14 @@ class Estimate:
         return self.process.mean(self.x0, self.t, self.y)
 
 
-def refuse_zero(divisor: Tensor, process: Process, why: str) -> None:
+def refuse_zero(divisor: Weight, process: Process, why: str) -> None:
     """Raise ValueError if `divisor` is 0 at a sampler's time, a number on the host.
 
     The times of a training batch are not looked at, which would make a device wait: there the result is not finite.
     """
-    if divisor.ndim == 0 and divisor.device.type == "cpu" and bool(divisor == 0):
+    if isinstance(divisor, Tensor) and (divisor.ndim or divisor.device.type != "cpu"):
+        return
+    if divisor == 0:
         raise ValueError(
             f"{why}, as at this time of {type(process).__name__}; begin below T, or let the network give x0"
         )
@@ -54,17 +57,23 @@ def refuse_zero(divisor: Tensor, process: Process, why: str) -> None:
 
 def estimate_from_x0(process: Process, x: Tensor, t: Tensor, x0: Tensor, y: Tensor | None = None) -> Estimate:
     """Estimate with noise = (x - a x0 - b y)/s, or 0 where s = 0."""
-    a, b, s, _ = process.coefficients(t)
-    some = s != 0
-    inverse = torch.where(some, 1 / torch.where(some, s, torch.ones_like(s)), torch.zeros_like(s))
+    scalar, noise_map = process.scalar()
+    a, b, s, _ = scalar.coefficients_at(t)
+    if isinstance(s, Tensor):
+        some = s != 0
+        inverse: Weight = torch.where(some, 1 / torch.where(some, s, torch.ones_like(s)), torch.zeros_like(s))
+    else:
+        inverse = 1 / s if s else 0.0
     noise = combine(x, (inverse, x), (-a * inverse, x0), (-b * inverse, process.require(y)))
-    return Estimate(process, x, t, x0, noise, y)
+    return Estimate(process, x, t, x0, noise if noise_map is None else noise / expand(noise_map, x), y)
 
 
 def estimate_from_noise(process: Process, x: Tensor, t: Tensor, noise: Tensor, y: Tensor | None = None) -> Estimate:
     """Estimate with x0 = (x - b y - s noise)/a; raises ValueError at a time on the host where a = 0: noise says nothing
     about x0 there."""
-    a, b, s, _ = process.coefficients(t)
+    scalar, noise_map = process.scalar()
+    a, b, s, _ = scalar.coefficients_at(t)
     refuse_zero(a, process, "the noise and the score say nothing about x0 where a = 0")
-    x0 = combine(x, (1 / a, x), (-s / a, noise), (-b / a, process.require(y)))
+    scaled = noise if noise_map is None else expand(noise_map, x) * noise
+    x0 = combine(x, (1 / a, x), (-s / a, scaled), (-b / a, process.require(y)))
     return Estimate(process, x, t, x0, noise, y)

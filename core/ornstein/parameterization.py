@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ornstein.estimate import Estimate, estimate_from_noise, estimate_from_x0, refuse_zero
-from ornstein.process.affine import Process, combine
+from ornstein.process.affine import Process, Weight, combine
 
 
 class Parameterization(ABC):
@@ -83,7 +83,7 @@ class Score(Parameterization):
     scale: float = 1.0
 
     def estimate(self, process: Process, output: Tensor, x: Tensor, t: Tensor, y: Tensor | None = None) -> Estimate:
-        s = process.coefficients(t).s
+        s = process.coefficients_at(t).s
         return estimate_from_noise(process, x, t, combine(x, (-s / self.scale, output)), y)
 
     def target(self, truth: Estimate) -> Tensor:
@@ -96,7 +96,7 @@ class V(Parameterization):
     v)/n."""
 
     def estimate(self, process: Process, output: Tensor, x: Tensor, t: Tensor, y: Tensor | None = None) -> Estimate:
-        a, b, s, _ = process.coefficients(t)
+        a, b, s, _ = process.coefficients_at(t)
         n = a**2 + s**2
         x0 = combine(x, (a / n, x), (-a * b / n, process.require(y)), (-s / n, output))
         noise = combine(x, (s / n, x), (-s * b / n, process.require(y)), (a / n, output))
@@ -113,8 +113,8 @@ class Velocity(Parameterization):
     inside (0, T)."""
 
     def estimate(self, process: Process, output: Tensor, x: Tensor, t: Tensor, y: Tensor | None = None) -> Estimate:
-        a, b, s, _ = process.coefficients(t)
-        da, db, ds, _ = process.derivatives(t)
+        a, b, s, _ = process.coefficients_at(t)
+        da, db, ds, _ = process.derivatives_at(t)
         n = a * ds - da * s
         refuse_zero(n, process, "the velocity does not tell x0 from the noise where a s' = a' s")
         y = process.require(y)
@@ -131,7 +131,7 @@ class Mean(Parameterization):
     """F = a x0 + b y, the mean of the process (the `denoiser` objective of SGMSE+); undefined where a = 0."""
 
     def estimate(self, process: Process, output: Tensor, x: Tensor, t: Tensor, y: Tensor | None = None) -> Estimate:
-        a, b, _, _ = process.coefficients(t)
+        a, b, _, _ = process.coefficients_at(t)
         refuse_zero(a, process, "the mean says nothing about x0 where a = 0")
         return estimate_from_x0(process, x, t, combine(x, (1 / a, output), (-b / a, process.require(y))), y)
 
@@ -157,7 +157,7 @@ class Residual(Parameterization):
 class _ResidualNoise(Protocol):
     """What the resnoise target needs of a process."""
 
-    def resnoise_weight(self, t: Tensor) -> Tensor: ...
+    def resnoise_weight(self, t: Tensor) -> Weight: ...
 
 
 @dataclass(frozen=True)
@@ -169,17 +169,17 @@ class ResNoise(Parameterization):
 
     def estimate(self, process: Process, output: Tensor, x: Tensor, t: Tensor, y: Tensor | None = None) -> Estimate:
         k = self._weight(process, t)
-        a, b, s, _ = process.coefficients(t)
+        a, b, s, _ = process.coefficients_at(t)
         n = a + s * k
         x0 = combine(x, (1 / n, x), (-(b - s * k) / n, process.require(y)), (-s / n, output))
-        return Estimate(process, x, t, x0, combine(x, (torch.ones_like(k), output), (-k, y), (k, x0)), y)
+        return Estimate(process, x, t, x0, combine(x, (1.0, output), (-k, y), (k, x0)), y)
 
     def target(self, truth: Estimate) -> Tensor:
         k = self._weight(truth.process, truth.t)
-        return combine(truth.x, (torch.ones_like(k), truth.noise), (k, truth.y), (-k, truth.x0))
+        return combine(truth.x, (1.0, truth.noise), (k, truth.y), (-k, truth.x0))
 
     @staticmethod
-    def _weight(process: Process, t: Tensor) -> Tensor:
+    def _weight(process: Process, t: Tensor) -> Weight:
         if not hasattr(process, "resnoise_weight"):
             raise ValueError(f"ResNoise works on Resfusion, not on {type(process).__name__}; use Residual or Noise")
         return cast(_ResidualNoise, process).resnoise_weight(t)
@@ -197,7 +197,7 @@ class TwoOutput(Parameterization):
         if output.shape[1] != 2 * x.shape[1]:
             raise ValueError(f"two outputs for {x.shape[1]} channels need {2 * x.shape[1]}, got {output.shape[1]}")
         residual, noise = output.chunk(2, dim=1)
-        a, b, s, _ = process.coefficients(t)
+        a, b, s, _ = process.coefficients_at(t)
         n = a + b
         refuse_zero(n, process, "residual and noise say nothing about x0 where a + b = 0")
         x0 = combine(x, (1 / n, x), (-b / n, residual), (-s / n, noise))
@@ -222,9 +222,9 @@ class EDMPreconditioning(Parameterization):
     def inputs(
         self, process: Process, x: Tensor, t: Tensor, y: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        a, _, s, _ = process.coefficients(t)
-        c_in = 1 / (a**2 * self.sigma_data**2 + s**2).sqrt()
-        return combine(x, (c_in, x)), -process.lambda_at(t) / 4, y
+        a, _, s, _ = process.coefficients_at(t)
+        c_in = 1 / (a**2 * self.sigma_data**2 + s**2) ** 0.5
+        return combine(x, (c_in, x)), process.lambda_at(t) / -4, y
 
     def estimate(self, process: Process, output: Tensor, x: Tensor, t: Tensor, y: Tensor | None = None) -> Estimate:
         skip, out, b = self._weights(process, t)
@@ -235,7 +235,7 @@ class EDMPreconditioning(Parameterization):
         y = truth.process.require(truth.y)
         return combine(truth.x, (1 / out, truth.x0), (-skip / out, truth.x), (skip * b / out, y))
 
-    def _weights(self, process: Process, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        a, b, s, _ = process.coefficients(t)
+    def _weights(self, process: Process, t: Tensor) -> tuple[Weight, Weight, Weight]:
+        a, b, s, _ = process.coefficients_at(t)
         n = a**2 * self.sigma_data**2 + s**2
-        return a * self.sigma_data**2 / n, s * self.sigma_data / n.sqrt(), b
+        return a * self.sigma_data**2 / n, s * self.sigma_data / n**0.5, b

@@ -88,8 +88,10 @@ def evaluate(
     Raises:
         UserError: the data or an option cannot be used.
     """
-    if min(mixes, 1 if limit is None else limit, 1 + workers, 1 + examples, 1 if rate is None else rate) < 1:
-        raise UserError("--mixes, --limit and --rate must be at least 1, --workers and --examples at least 0")
+    if min(mixes, 1 if limit is None else limit, 1 + workers, 1 + examples) < 1:
+        raise UserError("--mixes and --limit must be at least 1, --workers and --examples at least 0")
+    if rate is not None and rate < 8000:
+        raise UserError(f"--rate is {rate} Hz; PESQ and ESTOI want 8000 Hz or more")
     if systems is not None and (checkpoint, steps, sampler) != (None, None, None):
         raise UserError("--systems names checkpoints, samplers and steps by itself; leave the other options out")
     chosen = [System.parse(text) for text in systems] if systems is not None else combine(checkpoint, sampler, steps)
@@ -137,7 +139,13 @@ def evaluate(
     expected = [(index, name) for index in range(total) for name in (*methods, *enhancers)]
     journal.wait(expected, lambda text: None if quiet else print(text, file=sys.stderr))
 
-    results = [journal.results[key] for key in expected]
+    everything = [journal.results[key] for key in expected]
+    failed = {result.index: f"{result.file}: {result.error}" for result in everything if result.error}
+    for message in failed.values():
+        print(f"failed: {message}", file=sys.stderr)
+    results = [result for result in everything if result.index not in failed]
+    if not results:
+        raise UserError(f"all {total} files failed, see above")
     names = _metric_names(dnsmos)
     found = summarize(results, [name for name in names if name in results[0].scores])
     found["systems"] = {name: system | about.get(name, {}) for name, system in found["systems"].items()}
@@ -150,6 +158,7 @@ def evaluate(
         "precision": ran,
         "workers": workers,
         "seed": seed,
+        "failed": list(failed.values()),
     }
     missing = ["RNNoise"] if baselines and "RNNoise" not in methods else []
     notes = _notes(summary, names, missing, dnsmos and not with_dnsmos)
@@ -164,6 +173,8 @@ def evaluate(
         journal.remove()
         if not quiet:
             print(*(output / name for name in FILES), sep="\n")
+    if failed:
+        raise UserError(f"{len(failed)} of {total} files failed, see above; the others are scored")
     return summary
 
 
@@ -247,6 +258,8 @@ def _notes(summary: Mapping[str, Any], names: Mapping[str, str], missing: Sequen
         undefined = max(system["metrics"].get(metric, {}).get("undefined", 0) for system in summary["systems"].values())
         if undefined:
             notes.append(f"{name} is not defined, and left out, for up to {undefined} files")
+    if summary["failed"]:
+        notes.append(f"{len(summary['failed'])} files failed, and are left out")
     if missing:
         notes.append("RNNoise: n/a, needs the package pyrnnoise (ornstein-speech[rnnoise])")
     if no_dnsmos:

@@ -52,6 +52,8 @@ def publish(
     from ornstein.published_files import write
     from ornstein.trained import read
 
+    if target.suffix != ".ckpt":
+        raise UserError(f"{target} is no name for a published file; these end in .ckpt")
     check_target(target, overwrite)
     model = read(source, "speech", weights, average)
     try:

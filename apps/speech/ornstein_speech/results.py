@@ -32,6 +32,7 @@ class Result:
         machine: what did the work.
         first: the first file of a run, whose time also holds what is done once.
         peak: largest magnitude of the estimate.
+        error: why there are no scores.
     """
 
     index: int
@@ -43,6 +44,7 @@ class Result:
     machine: str = ""
     first: bool = False
     peak: float = 1.0
+    error: str = ""
 
     @property
     def snr(self) -> float | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ornstein.errors import UserError
 from ornstein.journal import Journal
 from ornstein.workers import bar, finished
 from ornstein_speech.report import write_sound
@@ -53,19 +54,30 @@ class Work:
     def run(self, items: Any, share: Sequence[int], executor: Executor, queue: int, quiet: bool) -> None:
         """Put the results of the files in `share` into the journal, but for those that it holds.
 
-        `executor` scores; at most `queue` files wait for it.
+        A file that cannot be read or enhanced gives a result that says why. `executor` scores; at most `queue` files
+        wait for it.
         """
         names = [*self.methods, *self.enhancers]
-        kept = sum((index, name) in self.journal.results for index in share for name in names)
+        kept = sum(self._done(index, name) for index in share for name in names)
         if kept and not quiet:
             print(f"going on: {kept} of {len(share) * len(names)} scores are there already", file=sys.stderr)
         pending: set[Future[Result]] = set()
         with bar(len(share), quiet) as advance:
             for index in share:
-                left = [name for name in names if (index, name) not in self.journal.results]
-                item = items[index] if left else None
+                left = [name for name in names if not self._done(index, name)]
+                item: Any = None
+                try:
+                    item = items[index] if left else None
+                except UserError as error:
+                    self._fail(index, str(getattr(items, "names", {index: index})[index]), left, error)
+                    left = []
                 for name in left:
-                    job = executor.submit(_score, *self._job(item, index, name))
+                    try:
+                        arguments = self._job(item, index, name)
+                    except UserError as error:
+                        self._fail(index, item["name"], [name], error)
+                        continue
+                    job = executor.submit(_score, *arguments)
                     job.add_done_callback(self._keep)
                     pending.add(job)
                     while len(pending) > queue:  # arrays of long test sets must not pile up
@@ -74,6 +86,15 @@ class Work:
                 advance()
             finished(wait(pending).done)
         self.journal.check()
+
+    def _done(self, index: int, name: str) -> bool:
+        """What failed is tried again by the next run."""
+        found = self.journal.results.get((index, name))
+        return found is not None and not found.error
+
+    def _fail(self, index: int, file: str, names: Sequence[str], error: UserError) -> None:
+        for name in names:
+            self.journal.add(Result(index, file, name, {}, 0.0, error=str(error)))
 
     def _keep(self, job: "Future[Result]") -> None:
         if not job.cancelled() and job.exception() is None:

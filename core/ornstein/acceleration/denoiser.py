@@ -17,6 +17,9 @@ Precision = Literal["float32", "bfloat16", "float16"]
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
+SHAPES = 64
+"""How many shapes of input a network is compiled for."""
+
 
 @dataclass(frozen=True)
 class Acceleration:
@@ -58,6 +61,8 @@ def _fast(network: nn.Module, how: Acceleration) -> "_FastNetwork":
     if how.channels_last:
         convert_conv2d_weight_memory_format(network, torch.channels_last)
     if how.compile:
+        # the default, 8, would leave the ninth shape uncompiled without a word
+        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, SHAPES)
         network.compile(dynamic=False)
     return _FastNetwork(network, how)
 

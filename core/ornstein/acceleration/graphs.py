@@ -39,7 +39,7 @@ class GraphedCall:
     """`function` of tensors, replayed as a CUDA graph: one recording per shape of the arguments.
 
     Results equal those of `function` bit for bit. It must be a pure function of its arguments on one device, without
-    synchronisation; on a CPU it is simply called. No gradients flow.
+    synchronisation; on a CPU, or where a gradient is to flow (guidance), it is simply called.
 
     Args:
         function: takes tensors by position and by name, returns one tensor.
@@ -55,7 +55,7 @@ class GraphedCall:
     _pool: Any = field(default=None, init=False, repr=False)
 
     def __call__(self, *tensors: Tensor, **named: Tensor) -> Tensor:
-        if not tensors or not _on_gpu(tensors[0]):
+        if not tensors or not _on_gpu(tensors[0]) or _differentiated(*tensors, *named.values()):
             return self.function(*tensors, **named)
         count = len(tensors[0])
         size = min((b for b in self.batches if b >= count), default=count)
@@ -180,6 +180,10 @@ class GraphedSampler:
 
 def _on_gpu(tensor: Tensor) -> bool:
     return tensor.device.type == "cuda"
+
+
+def _differentiated(*tensors: Tensor) -> bool:
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
 
 def _warn_of_many(limit: int) -> None:

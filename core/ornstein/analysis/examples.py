@@ -18,6 +18,7 @@ from ornstein.process.ouvp import OUVP
 from ornstein.process.rddm import RDDM
 from ornstein.process.rectified_flow import RectifiedFlow
 from ornstein.process.resfusion import LinearPro, Resfusion
+from ornstein.process.residual_path import ResidualFirst
 from ornstein.process.residual_shift import ResidualShift
 from ornstein.process.sub_vp import SubVP
 from ornstein.process.trigonometric import Trigonometric
@@ -49,6 +50,7 @@ PROCESSES: dict[str, Process] = {
     "ResShift": ResidualShift(),
     "UPSR": UPSR().weighted(torch.tensor([[0.4, 1.3]], dtype=torch.float64)),
     "RDDM": RDDM(),
+    "residual first": ResidualFirst(),
     "Resfusion": Resfusion(LinearPro(273)),
     "Resfusion, a < 0": Resfusion(LinearBetas(steps=100, first=1e-3, last=0.08)),
     "interpolant": StochasticInterpolant(memory=1.0),

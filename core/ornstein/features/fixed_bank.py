@@ -23,14 +23,14 @@ class FixedBank(FeatureExtractor):
         wavelength: of the waves in pixels; the deviation of the Gaussian is half of it.
 
     Raises:
-        UserError: no scales and no orientations, or a wavelength below 2 pixels.
+        UserError: no scales and no orientations, or a wavelength of 2 pixels or less, whose sine no pixel sees.
     """
 
     def __init__(self, scales: int = 3, orientations: int = 4, wavelength: float = 4.0) -> None:
         super().__init__()
-        if scales < 1 or orientations < 1 or wavelength < 2:
+        if scales < 1 or orientations < 1 or wavelength <= 2:
             raise UserError(
-                "a bank of filters needs scales and orientations of at least 1 and a wavelength of at least 2, got "
+                "a bank of filters needs scales and orientations of at least 1 and a wavelength above 2, got "
                 f"{scales}, {orientations} and {wavelength}"
             )
         self.scales, self.orientations, self.wavelength = scales, orientations, wavelength

@@ -11,6 +11,7 @@ from ornstein.denoiser import DenoiserLike
 from ornstein.errors import UserError
 from ornstein.guidance.adapters import add_adapters
 from ornstein.guidance.corruption import corrupted, require_pairs, require_steps
+from ornstein.guidance.fitting import Fit, fit, held_out, spread
 from ornstein.noise import Noise
 from ornstein.process.affine import Process
 from ornstein.samplers.base import Sampler
@@ -89,15 +90,18 @@ def distil(
     learning_rate: float = 1e-4,
     observations: Tensor | None = None,
     on_step: Callable[[int, int], None] | None = None,
-) -> list[float]:
+    validation: float = 0.1,
+) -> list[Fit]:
     """Teach each expert, on corrupted `clean` (N, *) of its range, what `teacher` says of the clean signal.
 
     AdamW with weight decay 0.05 and a linear fall of the rate; `steps` for each expert, a fresh optimizer for each.
-    Returns the mean loss of each expert over its last tenth. `observations` (N, *) are the y of the signals where the
-    process has one. `on_step(done, all)` is called after every step of any expert.
+    The share `validation` of the signals is held out, and each expert keeps the weights with the smallest loss on them;
+    0 trains on all and keeps the last weights. `observations` (N, *) are the y of the signals where the process has
+    one. `on_step(done, all)` is called after every step of any expert.
 
     Raises:
-        UserError: no step, no signal, another number of observations, or experts for another T than the process has.
+        UserError: no step, no signal, another number of observations, a bad share, or experts for another T than the
+            process has.
     """
     count = len(experts.experts)
     require_pairs(clean, observations, "observations")
@@ -106,28 +110,31 @@ def distil(
         raise UserError(
             f"the experts divide times up to {experts.T:g}, the process ends at {process.T:g}; give them its T"
         )
-    results = []
-    for index, expert in enumerate(experts.experts):
-        trained = [p for p in expert.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(trained, lr=learning_rate, weight_decay=0.05)
-        fall = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
-        losses = []
-        for step in range(steps):
-            chosen = torch.randint(len(clean), (batch,), generator=generator, device=generator.device)
-            chosen = chosen.to(clean.device)
+    rows, held = (part.to(clean.device) for part in held_out(len(clean), validation, generator))
+
+    def drawn(index: int, chosen: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        t = (index + u.to(clean.device)) / count * experts.T
+        y = None if observations is None else observations[chosen]
+        with torch.no_grad():
+            return corrupted(process, clean[chosen], t, generator, y), teacher(clean[chosen])
+
+    def taught(index: int, expert: nn.Module) -> Fit:
+        def loss(x: Tensor, wanted: Tensor) -> Tensor:
+            return distillation_loss(expert(x), wanted).mean()
+
+        def of_batch() -> Tensor:
+            chosen = torch.randint(len(rows), (batch,), generator=generator, device=generator.device)
             u = torch.rand(batch, generator=generator, dtype=torch.float64, device=generator.device)
-            t = (index + u.to(clean.device)) / count * experts.T
-            x0, y = clean[chosen], None if observations is None else observations[chosen]
-            with torch.no_grad():
-                wanted = teacher(x0)
-            loss = distillation_loss(expert(corrupted(process, x0, t, generator, y)), wanted).mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            fall.step()
-            losses.append(float(loss.detach()))
-            if on_step is not None:
-                on_step(index * steps + step + 1, count * steps)
-        tail = losses[-max(steps // 10, 1) :]
-        results.append(sum(tail) / len(tail))
-    return results
+            return loss(*drawn(index, rows[chosen.to(rows.device)], u))
+
+        fixed = drawn(index, held, spread(len(held))) if len(held) else None  # the same noise at every look
+        return fit(
+            expert,
+            of_batch,
+            None if fixed is None else lambda: loss(*fixed),
+            steps,
+            learning_rate,
+            None if on_step is None else lambda done: on_step(index * steps + done, count * steps),
+        )
+
+    return [taught(index, expert) for index, expert in enumerate(experts.experts)]

@@ -9,9 +9,10 @@ guidance. Every way in is a change of x0, lambda `strength`:
 so x = a x0' + b y + s noise' stays true and every sampler takes it.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,23 +26,21 @@ Energy = Callable[[Tensor], Tensor]
 """E of clean signals (B, *), one number a sample."""
 
 
-class Injection(Protocol):
+class Injection(ABC):
     """Where G enters."""
 
-    @property
-    def of_state(self) -> bool:
-        """Whether G is the gradient with respect to x_t, through the network, or to x0hat."""
+    of_state: ClassVar[bool] = True
+    """Whether G is the gradient with respect to x_t, through the network, or to x0hat."""
+    needs_next: ClassVar[bool] = False
+    """Whether f depends on where the step ends."""
 
-    @property
-    def needs_next(self) -> bool:
-        """Whether f depends on where the step ends."""
-
+    @abstractmethod
     def factor(self, process: Process, t: Tensor, s: Tensor) -> Tensor:
         """f at time `t` for a step to `s`, s <= t; a coefficient."""
 
 
 @dataclass(frozen=True)
-class ShiftedMean:
+class ShiftedMean(Injection):
     """mu' = mu - lambda tau^2 G, mu and tau^2 mean and variance of the ancestral step from t to s, G = grad_{x_t} E.
 
     f = tau^2 / w, w the weight of x0 in that step: (s at its end)^2 on residual shifting, where the last step, without
@@ -49,7 +48,6 @@ class ShiftedMean:
     same x0': it is the clean signal that would have moved the mean so.
     """
 
-    of_state = True
     needs_next = True
 
     def factor(self, process: Process, t: Tensor, s: Tensor) -> Tensor:
@@ -60,15 +58,12 @@ class ShiftedMean:
 
 
 @dataclass(frozen=True)
-class RaisedNoise:
+class RaisedNoise(Injection):
     """noise' = noise + lambda s G, the paper's wording: f = s^2/a, G = grad_{x_t} E; the score falls by lambda G.
 
     This is `EnergyGuidance`. On residual shifting f falls from 197 to 0.0016 over 15 steps: the first ones explode
     without `ClippedNorm` or a `GuidanceInterval`. Where a = 0 nothing changes.
     """
-
-    of_state = True
-    needs_next = False
 
     def factor(self, process: Process, t: Tensor, s: Tensor) -> Tensor:
         a, _, noise, _ = process.coefficients(t)
@@ -77,24 +72,24 @@ class RaisedNoise:
 
 
 @dataclass(frozen=True)
-class ShiftedEstimate:
+class ShiftedEstimate(Injection):
     """x0' = x0hat - lambda G, G = grad_{x0hat} E: f = 1, and nothing is propagated through the network."""
 
     of_state = False
-    needs_next = False
 
     def factor(self, process: Process, t: Tensor, s: Tensor) -> Tensor:
         return torch.ones_like(t)
 
 
-class Treatment(Protocol):
+class Treatment(ABC):
     """Changes G (B, *) before it is used."""
 
+    @abstractmethod
     def __call__(self, gradient: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)
-class Normalized:
+class Normalized(Treatment):
     """G sqrt(n)/(|G| + 1e-12), n the values of a sample: its root mean square is 1."""
 
     def __call__(self, gradient: Tensor) -> Tensor:
@@ -103,7 +98,7 @@ class Normalized:
 
 
 @dataclass(frozen=True)
-class ClippedNorm:
+class ClippedNorm(Treatment):
     """G min(1, limit/|G|) of each sample.
 
     Raises:
@@ -182,7 +177,11 @@ class GradientGuidance:
         return Estimate(estimate.process, x, t, x0, noise, estimate.y)
 
     def pull(self, x: Tensor, t: Tensor | float, y: Tensor | None = None, **condition: Tensor) -> Pull:
-        """The unguided estimate of `x` (B, *) with G and E there."""
+        """The unguided estimate of `x` (B, *) with G and E there.
+
+        Raises:
+            UserError: the energy does not depend on what it is differentiated by.
+        """
         with torch.enable_grad():
             if self.injection.of_state:
                 state = x.detach().requires_grad_()
@@ -193,6 +192,8 @@ class GradientGuidance:
                     estimate = self.denoiser(x, t, y, **condition)
                 state = estimate.x0.detach().requires_grad_()
                 energy = self.energy(state)
+            if not energy.requires_grad:
+                raise UserError("the energy that guides has no gradient; give one, and a network, that keep it")
             (gradient,) = torch.autograd.grad(energy.sum(), state)
         for treatment in self.treatments:
             gradient = treatment(gradient)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ornstein.denoiser import DenoiserLike
 from ornstein.errors import UserError
 from ornstein.guidance.corruption import corrupted, require_pairs, require_steps
+from ornstein.guidance.fitting import Fit, fit, held_out, spread
 from ornstein.guidance.gradient import ClassifierGuidance, class_log_probability
 from ornstein.noise import Noise
 from ornstein.process.affine import Process
@@ -78,37 +79,48 @@ def train_noisy_classifier(
     learning_rate: float = 3e-4,
     observations: Tensor | None = None,
     on_step: Callable[[int, int], None] | None = None,
-) -> float:
-    """Train `classifier`(x_t, t) -> logits on corrupted `signals` (N, *) at uniform times; return the last mean loss.
+    validation: float = 0.1,
+) -> Fit:
+    """Train `classifier`(x_t, t) -> logits on corrupted `signals` (N, *) at uniform times.
 
-    AdamW with weight decay 0.05 and a linear fall of the rate, as published. `observations` (N, *) are the y of the
-    signals where the process has one. `on_step(done, steps)` is called after every step.
+    AdamW with weight decay 0.05 and a linear fall of the rate, as published. The share `validation` of the signals is
+    held out, and the weights with the smallest loss on them are kept; 0 trains on all and keeps the last weights.
+    `observations` (N, *) are the y of the signals where the process has one. `on_step(done, steps)` is called after
+    every step.
 
     Raises:
-        UserError: no step, no signal, or another number of labels or observations than of signals.
+        UserError: no step, no signal, another number of labels or observations than of signals, or a bad share.
     """
     require_pairs(signals, labels, "labels")
     require_pairs(signals, observations, "observations")
     require_steps(steps)
-    optimizer = torch.optim.AdamW(classifier.parameters(), lr=learning_rate, weight_decay=0.05)
-    fall = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
-    losses = []
-    classifier.train()
-    for step in range(steps):
-        chosen = torch.randint(len(signals), (batch,), generator=generator, device=generator.device).to(signals.device)
-        u = torch.rand(batch, generator=generator, dtype=torch.float64, device=generator.device)
+    rows, held = (part.to(signals.device) for part in held_out(len(signals), validation, generator))
+
+    def loss(chosen: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        return F.cross_entropy(classifier(x, t.to(x.real.dtype)), labels[chosen])
+
+    def drawn(chosen: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         t = u.to(signals.device) * process.T
-        x = corrupted(process, signals[chosen], t, generator, None if observations is None else observations[chosen])
-        loss = F.cross_entropy(classifier(x, t.to(x.real.dtype)), labels[chosen])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        fall.step()
-        losses.append(float(loss.detach()))
-        if on_step is not None:
-            on_step(step + 1, steps)
+        y = None if observations is None else observations[chosen]
+        return chosen, corrupted(process, signals[chosen], t, generator, y), t
+
+    def of_batch() -> Tensor:
+        chosen = torch.randint(len(rows), (batch,), generator=generator, device=generator.device)
+        u = torch.rand(batch, generator=generator, dtype=torch.float64, device=generator.device)
+        return loss(*drawn(rows[chosen.to(rows.device)], u))
+
+    fixed = drawn(held, spread(len(held))) if len(held) else None  # the same noise at every look
+    classifier.train()
+    found = fit(
+        classifier,
+        of_batch,
+        None if fixed is None else lambda: loss(*fixed),
+        steps,
+        learning_rate,
+        None if on_step is None else lambda done: on_step(done, steps),
+    )
     classifier.eval()
-    return sum(losses[-50:]) / len(losses[-50:])
+    return found
 
 
 class MinorityGuidance(ClassifierGuidance):

@@ -241,9 +241,9 @@ class NCSNpp(nn.Module):
         bins, frames = x.shape[2:]
         factor = 2 ** (len(self.ch_mult) - 1)
         if bins % factor or frames % factor:
-            raise ValueError(f"{bins} bins and {frames} frames must both be multiples of {factor}; pad the spectrogram")
+            raise UserError(f"{bins} bins and {frames} frames must both be multiples of {factor}; pad the spectrogram")
         if any(self._attention) and bins != self.image_size:
-            raise ValueError(f"this network has attention placed for {self.image_size} bins, got {bins}")
+            raise UserError(f"this network has attention placed for {self.image_size} bins, got {bins}")
 
         channels = x if y is None else torch.cat([x, y], dim=1)
         real = torch.view_as_real(channels).permute(0, 1, 4, 2, 3).flatten(1, 2)

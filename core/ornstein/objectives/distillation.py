@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ornstein.checkpoint import load
 from ornstein.denoiser import Denoiser, DenoiserLike
@@ -41,8 +41,9 @@ class Term:
         """The mean distance of two batches (B, *) of what the process of `denoiser` runs on; not weighted."""
         if self.decoded:
             found, truth = (at_full_size(denoiser, each) for each in (found, truth))
+        distance = self.distance.to(found.device) if isinstance(self.distance, nn.Module) else self.distance
         with torch.autocast(found.device.type, enabled=False):
-            return self.distance(*(each.float() if each.dtype in HALVES else each for each in (found, truth))).mean()
+            return distance(*(each.float() if each.dtype in HALVES else each for each in (found, truth))).mean()
 
 
 class OneStepDistillation(Objective):

@@ -14,7 +14,8 @@ pixel); such a process names one scalar `reference`, on which time grids and kap
 """
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, NamedTuple
+from collections.abc import Callable, Hashable
+from typing import ClassVar, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -32,6 +33,19 @@ class Coefficients(NamedTuple):
     """Standard deviation of the noise."""
     phi: Tensor
     """Memory: how a deviation from the mean decays forward in time."""
+
+
+Weight = float | Tensor
+"""A float, or a float64 tensor of the shape of a time or a map."""
+
+
+class Weights(NamedTuple):
+    """The four functions at one time, as floats where that can be."""
+
+    a: Weight
+    b: Weight
+    s: Weight
+    phi: Weight
 
 
 class StepWeights(NamedTuple):
@@ -58,13 +72,45 @@ def expand(c: Tensor, x: Tensor) -> Tensor:
     return c.to(device=x.device, dtype=x.real.dtype)
 
 
-def combine(x: Tensor, *terms: tuple[Tensor, Tensor | None]) -> Tensor:
+def combine(x: Tensor, *terms: tuple[Weight, Tensor | None]) -> Tensor:
     """Sum of coefficient * signal over `terms`, shaped and typed like `x`; a missing signal counts as zero."""
-    total = torch.zeros_like(x)
+    total: Tensor | None = None
     for coefficient, signal in terms:
-        if signal is not None:
-            total = total + expand(coefficient, x) * signal
-    return total
+        if signal is None:
+            continue
+        if isinstance(coefficient, Tensor):
+            term = expand(coefficient, x) * signal
+            total = term if total is None else total + term
+        else:
+            total = signal * coefficient if total is None else torch.add(total, signal, alpha=coefficient)
+    if total is None:
+        return torch.zeros_like(x)
+    return total if total.dtype == x.dtype and total.shape == x.shape else total + torch.zeros_like(x)
+
+
+def weights_between(now: Coefficients, earlier: Coefficients, eta: float) -> StepWeights:
+    """`Process.step_weights` from the coefficients at both times."""
+    a_t, b_t, s_t, phi_t = now
+    a_s, b_s, s_s, phi_s = earlier
+    some = s_t != 0
+    s_t = torch.where(some, s_t, torch.ones_like(s_t))
+    c = torch.where(some, phi_t / phi_s * s_s / s_t, torch.zeros_like(s_t)).clamp(max=1.0)
+    spread = 1 - c**2
+    tau = eta * s_s * spread.sqrt()
+    w_x = torch.where(some, s_s * (1 - eta**2 * spread).clamp(min=0).sqrt() / s_t, torch.zeros_like(s_t))
+    return StepWeights(x=w_x, x0=a_s - w_x * a_t, y=b_s - w_x * b_t, noise=tau)
+
+
+SECTIONS = 32
+"""Parts that `Process.time_at_kappa` cuts its interval into at once."""
+REMEMBERED = 4096
+"""Answers that a process keeps."""
+Found = TypeVar("Found")
+
+
+def _as_weights(coefficients: Coefficients) -> Weights:
+    """Those of one number on the host as floats; others as they are."""
+    return Weights(*(c.item() if c.ndim == 0 and c.device.type == "cpu" else c for c in coefficients))
 
 
 class Process(ABC):
@@ -91,6 +137,47 @@ class Process(ABC):
     def reference(self, t: Tensor) -> Coefficients:
         """The coefficients that time grids go by, always of the shape of `t`; the same ones unless some are maps."""
         return self.coefficients(t)
+
+    def scalar(self) -> tuple["Process", Tensor | None]:
+        """A process with scalar coefficients and the map W with which it is this one: s = W times its s.
+
+        W drops out of every weight of a solver, so that a solver runs on the scalar process with W z in the place of z.
+        Here this very process and None, also where no single W does (a process of frequencies).
+        """
+        return self, None
+
+    def coefficients_at(self, t: Tensor) -> Weights:
+        """`coefficients` at `t`, as floats where `t` is one number on the host and none is a map.
+
+        Floats cost a fraction of what small tensors do, and are remembered for the next call at the same time.
+        """
+        process, noise_map = self.scalar()
+        if noise_map is None:
+            return self._at("coefficients", t, lambda t: _as_weights(self.coefficients(t)))
+        if t.ndim:
+            return Weights(*self.coefficients(t))
+        found = process.coefficients_at(t)
+        return found._replace(s=found.s * noise_map)
+
+    def derivatives_at(self, t: Tensor) -> Weights:
+        """`derivatives`, as `coefficients_at`."""
+        return self._at("derivatives", t, lambda t: _as_weights(self.derivatives(t)))
+
+    def remember(self, key: Hashable, compute: Callable[[], Found]) -> Found:
+        """`compute()`, kept for the next call with `key`: for what every run on a grid asks of a schedule again."""
+        remembered: dict[Hashable, Found] = self.__dict__.setdefault("_remembered", {})
+        found = remembered.get(key)
+        if found is None:
+            if len(remembered) >= REMEMBERED:
+                remembered.clear()
+            remembered[key] = found = compute()
+        return found
+
+    def _at(self, name: str, t: Tensor, compute: Callable[[Tensor], Found]) -> Found:
+        """`compute(t)`, remembered where `t` is one number on the host."""
+        if t.ndim or t.device.type != "cpu" or t.requires_grad:
+            return compute(t)
+        return self.remember((name, t.item()), lambda: compute(t))
 
     def nearest(self, t: Tensor) -> Tensor:
         """`t` itself, or the nearest node of a tabulated schedule: what grids in time visit."""
@@ -142,15 +229,7 @@ class Process(ABC):
         also the first-order step of dw/dkappa = x0 (w = (x - b y)/s, kappa = a/s). Where s_t = 0 (a bridge at T), z_t
         counts as 0.
         """
-        a_t, b_t, s_t, phi_t = self.coefficients(as_time(t))
-        a_s, b_s, s_s, phi_s = self.coefficients(as_time(s))
-        some = s_t != 0
-        s_t = torch.where(some, s_t, torch.ones_like(s_t))
-        c = torch.where(some, phi_t / phi_s * s_s / s_t, torch.zeros_like(s_t)).clamp(max=1.0)
-        spread = 1 - c**2
-        tau = eta * s_s * spread.sqrt()
-        w_x = torch.where(some, s_s * (1 - eta**2 * spread).clamp(min=0).sqrt() / s_t, torch.zeros_like(s_t))
-        return StepWeights(x=w_x, x0=a_s - w_x * a_t, y=b_s - w_x * b_t, noise=tau)
+        return weights_between(self.coefficients(as_time(t)), self.coefficients(as_time(s)), eta)
 
     def step(
         self,
@@ -176,7 +255,11 @@ class Process(ABC):
 
     def lambda_at(self, t: Tensor | float) -> Tensor:
         """lambda = log(a/s), half the log signal-to-noise ratio; infinite where s or a is 0, NaN where a < 0."""
-        a, _, s, _ = self.reference(as_time(t))
+        t = as_time(t)
+        return self._at("lambda", t, self._lambda)
+
+    def _lambda(self, t: Tensor) -> Tensor:
+        a, _, s, _ = self.reference(t)
         return torch.where(a == 0, -torch.inf, a.log() - s.log())
 
     def time_at_lambda(self, value: Tensor | float) -> Tensor:
@@ -184,16 +267,27 @@ class Process(ABC):
         return self.time_at_kappa(as_time(value).exp())
 
     def time_at_kappa(self, kappa: Tensor | float) -> Tensor:
-        """The time at which a/s equals `kappa`, by bisection to the last bit of float64 (kappa is monotone); ends are
+        """The time at which a/s equals `kappa`, by sections to the last bit of float64 (kappa is monotone); ends are
         clamped."""
         kappa = as_time(kappa)
+        process = self.scalar()[0]
+        if kappa.ndim > 1 or kappa.device.type != "cpu" or kappa.requires_grad:
+            return process._time_at_kappa(kappa)
+        key = ("time at kappa", kappa.ndim, *kappa.reshape(-1).tolist())
+        return process.remember(key, lambda: process._time_at_kappa(kappa)).clone()
+
+    def _time_at_kappa(self, kappa: Tensor) -> Tensor:
         low, high = torch.zeros_like(kappa), torch.full_like(kappa, self.T)
+        parts = torch.arange(1, SECTIONS, dtype=torch.float64, device=kappa.device) / SECTIONS
         for _ in range(1100 if self.T > 1 else 80):
             middle = (low + high) / 2
             if bool(((middle == low) | (middle == high)).all()):
                 break
-            above = self.kappa(middle) > kappa
-            low, high = torch.where(above, middle, low), torch.where(above, high, middle)
+            inside = low[..., None] + (high - low)[..., None] * parts
+            # up to the first inner point where kappa is no longer above: rounding may make it rise again after that
+            before = (self.kappa(inside) > kappa[..., None]).cumprod(-1).sum(-1, keepdim=True)
+            edges = torch.cat([low[..., None], inside, high[..., None]], -1)
+            low, high = edges.gather(-1, before)[..., 0], edges.gather(-1, before + 1)[..., 0]
         return torch.where(
             self.kappa(torch.full_like(kappa, self.T)) >= kappa, torch.full_like(kappa, self.T), (low + high) / 2
         )

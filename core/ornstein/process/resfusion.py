@@ -6,7 +6,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ornstein.process.affine import Coefficients, as_time, combine
+from ornstein.process.affine import Coefficients, Weight, as_time, combine
 from ornstein.process.betas import BetaSchedule, CosineBetas, log_cumulative_alpha
 from ornstein.process.tabulated import MonotoneTable, TabulatedProcess
 
@@ -102,10 +102,11 @@ class Resfusion(TabulatedProcess):
         _, b, s, c = self.coefficients(as_time(self.T))
         return combine(z, (c if self.published_start else b, self.require(y)), (s, z))
 
-    def resnoise_weight(self, t: Tensor) -> Tensor:
+    def resnoise_weight(self, t: Tensor) -> Weight:
         """k of the target z + k (y - x0): (1 - sqrt(alpha)) s/beta with alpha and beta of the step that ends at `t`
         (equation 6); it equals s/(1 + sqrt(alpha))."""
-        return self.coefficients(t).s / (1 + self._table.fall(t) / self._table.fall(t - 1))
+        _, _, s, c = self.coefficients_at(t)
+        return s / (1 + c / self.coefficients_at(t - 1).phi)
 
     @cached_property
     def _log_c(self) -> Tensor:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from ornstein.process.affine import Coefficients
+from ornstein.process.affine import Coefficients, Process
 from ornstein.process.residual_shift import ResidualShift
 
 
@@ -27,6 +27,7 @@ class UPSR(ResidualShift):
     saturation: float = 0.1
     """Uncertainty from which the weight is 1 (u_max)."""
     weights: Tensor | None = field(default=None, init=False, repr=False, compare=False)
+    _scalar: Process = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -50,7 +51,11 @@ class UPSR(ResidualShift):
             )
         process = copy.copy(self)
         object.__setattr__(process, "weights", weights.double())
+        object.__setattr__(process, "_scalar", self.scalar()[0])
         return process
+
+    def scalar(self) -> tuple[Process, Tensor | None]:
+        return (self, None) if self.weights is None else (self._scalar, self.weights)
 
     def reference(self, t: Tensor) -> Coefficients:
         return super().coefficients(t)

@@ -64,8 +64,12 @@ class CosineVP(VariancePreserving):
     """o, the paper's s."""
 
     def log_a(self, t: Tensor) -> Tensor:
-        a = torch.cos(self._angle(t)) / torch.cos(self._angle(torch.zeros_like(t)))
-        return torch.where(t >= 1, torch.full_like(t, -torch.inf), a.clamp(min=0).log().clamp(max=0))
+        first, here = self._angle(torch.zeros_like(t)), self._angle(t)
+        log_a = (torch.cos(here) / torch.cos(first)).clamp(min=0).log()
+        # cos - cos as a product: near t = 0 the ratio has no digits left, and a/s would rise and fall
+        step = t / (1 + self.offset) * (torch.pi / 2)
+        near = torch.log1p(-2 * torch.sin(first + step / 2) * torch.sin(step / 2) / torch.cos(first))
+        return torch.where(t >= 1, torch.full_like(t, -torch.inf), torch.where(t < 0.5, near, log_a)).clamp(max=0)
 
     def a_rate(self, t: Tensor) -> Tensor:
         rate = torch.pi / 2 / (1 + self.offset)

@@ -9,7 +9,7 @@ from ornstein.denoiser import DenoiserLike
 from ornstein.errors import UserError
 from ornstein.noise import Noise
 from ornstein.samplers.base import Sampler, drawn
-from ornstein.samplers.weights import is_zero, step_weights, weighted
+from ornstein.samplers.weights import Scaling, step_weights, weighted
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class Ancestral(Sampler):
         **condition: Tensor,
     ) -> Iterator[Tensor]:
         process = denoiser.process
-        times = self.times(process)
+        times, scaling = self.times(process), Scaling(process)
         for t, w in zip(times, step_weights(process, times, self.eta), strict=False):
             estimate = denoiser(x, t, y, **condition)
-            z = None if is_zero(w.noise) else drawn(noise, x)
+            z = None if isinstance(w.noise, float) and w.noise == 0 else scaling(drawn(noise, x))
             x = weighted(x, (w.x, x), (w.x0, estimate.x0), (w.y, process.require(estimate.y)), (w.noise, z))
             yield x

@@ -162,9 +162,14 @@ def _counted(steps: int) -> str:
 
 def require_finite_rates(process: Process, t: Tensor, diffusion: bool) -> None:
     """Raise SamplingError where the velocity (or g, if `diffusion`) is infinite, as at the end T of a bridge."""
-    da, db, ds, _ = process.derivatives(t)
-    rates = [da, db, ds, *([process.diffusion_squared(t)] if diffusion else [])]
-    if not (all(bool(rate.isfinite().all()) for rate in rates) and bool(process.reference(t).s > 0)):
+    process = process.scalar()[0]
+
+    def finite() -> bool:
+        da, db, ds, _ = process.derivatives(t)
+        rates = [da, db, ds, *([process.diffusion_squared(t)] if diffusion else [])]
+        return all(bool(rate.isfinite().all()) for rate in rates) and bool(process.reference(t).s > 0)
+
+    if not process.remember(("finite rates", diffusion, float(t)), finite):
         raise SamplingError(
             f"the rates of {process} are not finite at t = {float(t):g}; begin below T, "
             f"for example UniformGrid(start={0.98 * process.T:g}), or take a solver of dw/dkappa such as Euler"

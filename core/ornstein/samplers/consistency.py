@@ -22,7 +22,7 @@ class Consistency(FlowSolver):
 
     def solve(self, run: Run, x: Tensor) -> Iterator[Tensor]:
         for now, ahead in run.steps:
-            x = run.data_step(x, now, ahead.with_noise(0.0 * ahead.s), run.x0(x, now))
+            x = run.data_step(x, now, ahead.keeping(0.0), run.x0(x, now))
             if not ahead.noiseless:
                 x = weighted(x, (1.0, x), (root(ahead.s**2 - (self.rho_min * ahead.a) ** 2), run.draw(x)))
             yield x

@@ -43,7 +43,7 @@ class DPMSolverPP(FlowSolver):
             order = min(self.order, left) if self.steps < self.easing else self.order
             keep = contraction(now, ahead, self.eta)
             direction = extrapolated(past[:order], ahead, 1 + self.eta, self.second)
-            x = run.data_step(x, now, ahead.with_noise(ahead.s * keep), direction)
+            x = run.data_step(x, now, ahead.keeping(keep), direction)
             if self.eta > 0 and not ahead.noiseless:
                 x = run.add_noise(x, ahead.s * root(1 - keep**2))
             yield x

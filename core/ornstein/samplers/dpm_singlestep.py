@@ -46,7 +46,7 @@ class DPMSolverPP2S(FlowSolver):
         keeps = [ancestral_keep(now, ahead, self.eta) for now, ahead in run.steps]
         targets = [ahead.kappa / _reference_keep(now, ahead, self.eta) for now, ahead in run.steps]
         for (now, ahead), keep, middle in zip(run.steps, keeps, run.between(0.5, targets), strict=True):
-            below = ahead.with_noise(ahead.s * keep)
+            below = ahead.keeping(keep)
             x0 = run.x0(x, now)
             if now.regular and ahead.regular and not below.noiseless:
                 x0 = run.x0(run.data_step(x, now, middle, x0), middle)
@@ -101,7 +101,7 @@ class DPMSolverPPSDE(FlowSolver):
 
     def _ancestral(self, run: Run, x: Tensor, now: Node, ahead: Node, x0: Tensor) -> Tensor:
         keep = ancestral_keep(now, ahead, self.eta)
-        x = run.data_step(x, now, ahead.with_noise(ahead.s * keep), x0)
+        x = run.data_step(x, now, ahead.keeping(keep), x0)
         return x if self.eta == 0 or ahead.noiseless else run.add_noise(x, ahead.s * root(1 - keep**2))
 
     def evaluations(self, process: Process) -> int:

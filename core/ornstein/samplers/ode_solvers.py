@@ -24,7 +24,7 @@ from ornstein.estimate import Estimate
 from ornstein.noise import Noise
 from ornstein.process.affine import Process
 from ornstein.samplers.base import Sampler, SamplingError, drawn
-from ornstein.samplers.weights import Node, Weight, nodes_at, weighted
+from ornstein.samplers.weights import Node, Scaling, Weight, nodes_at, weighted
 
 Direction = Callable[[Tensor], Tensor]
 """Changes a direction before the step is taken; keeps what it remembers for one run."""
@@ -56,7 +56,7 @@ class Run:
         self.increment: Direction | None = None  # of what a step adds to its multiple of w, or of u
         self.increment_of_w = True
         self._denoiser, self._y, self._noise, self._condition = denoiser, y, noise, condition or {}
-        self._random_start = random_start
+        self._random_start, self._scaling = random_start, Scaling(self.process)
         self._start: Tensor | None = None
         self._seen = y if self.process.observed else None  # the first call gives it where the denoiser estimates it
 
@@ -125,7 +125,7 @@ class Run:
 
     def draw(self, like: Tensor) -> Tensor:
         """Unit noise."""
-        return drawn(self._noise, like)
+        return self._scaling(drawn(self._noise, like))
 
     def between(self, fraction: float, targets: list[float] | None = None) -> list[Node]:
         """For every step the node that part of the way to its end in lambda, or to the kappa of `targets` instead; the
@@ -147,6 +147,8 @@ class Run:
 
     def _ask(self, x: Tensor, node: Node) -> Estimate:
         estimate = self._denoiser(x, node.t, self._y, **self._condition)
+        if (noise := self._scaling(estimate.noise)) is not estimate.noise:
+            estimate = replace(estimate, noise=noise)
         self._seen = self.process.require(estimate.y)
         return estimate
 

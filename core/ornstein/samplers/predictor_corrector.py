@@ -15,23 +15,22 @@ from ornstein.noise import Noise
 from ornstein.process.affine import Process, combine
 from ornstein.samplers.base import Sampler, drawn, require_finite_rates
 from ornstein.samplers.time_grids import TimeGrid, UniformGrid
-from ornstein.samplers.weights import Weight, weighted
+from ornstein.samplers.weights import Scaling, Weight, weighted
 
 
 class Corrector(ABC):
     """Moves x towards p(x_t | y) at a fixed time: x + e score + sqrt(2 e) z."""
 
     @abstractmethod
-    def step_size(self, estimate: Estimate, z: Tensor) -> Tensor:
-        """e, shape () or (B,)."""
+    def step_size(self, estimate: Estimate, z: Tensor) -> Weight:
+        """e, a number, or of shape () or (B,)."""
 
     def __call__(self, estimate: Estimate, z: Tensor) -> Tensor:
         """The corrected x."""
-        e, s = self.step_size(estimate, z), estimate.process.coefficients(estimate.t).s
-        if e.ndim == 0 and s.ndim == 0 and e.device.type == "cpu":  # host numbers: no small tensors
-            step, std = e.item(), s.item()
-            return weighted(estimate.x, (1.0, estimate.x), (-step / std, estimate.noise), ((2 * step) ** 0.5, z))
-        return combine(estimate.x, (torch.ones(()), estimate.x), (e, estimate.score), ((2 * e).sqrt(), z))
+        e, s = self.step_size(estimate, z), estimate.process.coefficients_at(estimate.t).s
+        if not (isinstance(e, Tensor) or isinstance(s, Tensor)):
+            return weighted(estimate.x, (1.0, estimate.x), (-e / s, estimate.noise), ((2 * e) ** 0.5, z))
+        return combine(estimate.x, (1.0, estimate.x), (e, estimate.score), ((2 * e) ** 0.5, z))
 
 
 @dataclass(frozen=True)
@@ -41,8 +40,8 @@ class AnnealedLangevin(Corrector):
     snr: float = 0.5
     """r, the signal-to-noise ratio of a correction."""
 
-    def step_size(self, estimate: Estimate, z: Tensor) -> Tensor:
-        return 2 * (self.snr * estimate.process.coefficients(estimate.t).s) ** 2
+    def step_size(self, estimate: Estimate, z: Tensor) -> Weight:
+        return 2 * (self.snr * estimate.process.coefficients_at(estimate.t).s) ** 2
 
 
 @dataclass(frozen=True)
@@ -89,15 +88,17 @@ class PredictorCorrector(Sampler):
     ) -> Iterator[Tensor]:
         process, times = denoiser.process, self.times(denoiser.process)
         require_finite_rates(process, times[0], diffusion=self.noise_scale > 0)
-        steps = [self.step_length(t, s) for t, s in pairwise(times)]
+        steps, scaling = [self.step_length(t, s) for t, s in pairwise(times)], Scaling(process)
         for i, (t, w) in enumerate(zip(times, reverse_weights(process, times, steps, self.noise_scale), strict=False)):
             if self.corrector is not None:
                 for _ in range(self.corrector_steps):
                     x = self.corrector(denoiser(x, t, y, **condition), drawn(noise, x))
             estimate = denoiser(x, t, y, **condition)
-            x = weighted(x, (1.0, x), (w.x0, estimate.x0), (w.y, process.require(estimate.y)), (w.z, estimate.noise))
+            x = weighted(
+                x, (1.0, x), (w.x0, estimate.x0), (w.y, process.require(estimate.y)), (w.z, scaling(estimate.noise))
+            )
             if i < self.steps - 1 and self.noise_scale > 0:
-                x = weighted(x, (1.0, x), (w.noise, drawn(noise, x)))
+                x = weighted(x, (1.0, x), (w.noise, scaling(drawn(noise, x))))
             yield x
 
     def step_length(self, t: Tensor, s: Tensor) -> Tensor:
@@ -118,16 +119,23 @@ class ReverseWeights(NamedTuple):
 
 
 def reverse_weights(process: Process, times: Tensor, steps: list[Tensor], noise_scale: float) -> list[ReverseWeights]:
-    """The weights of the steps of length `steps` from every time of a grid but the last, with e = noise_scale g."""
+    """The weights, on `Process.scalar`, of the steps of length `steps` from every time of a grid but the last, with
+    e = noise_scale g."""
 
     def weights(t: Tensor, dt: Tensor) -> tuple[Tensor, ...]:
         da, db, ds, _ = process.derivatives(t)
         e2 = process.diffusion_squared(t) * noise_scale**2
         return -dt * da, -dt * db, -dt * (ds + e2 / process.coefficients(t).s / 2), (e2 * dt).sqrt()
 
+    process = process.scalar()[0]
     if process.coefficients(times[0]).s.ndim == 0:
-        every = weights(times[:-1], torch.stack(steps))
-        return [ReverseWeights(*w) for w in zip(*(w.tolist() for w in every), strict=True)]
+        lengths = torch.stack(steps)
+
+        def floats() -> list[ReverseWeights]:
+            every = weights(times[:-1], lengths)
+            return [ReverseWeights(*w) for w in zip(*(w.tolist() for w in every), strict=True)]
+
+        return process.remember(("reverse", noise_scale, *times.tolist(), *lengths.tolist()), floats)
     return [ReverseWeights(*weights(t, dt)) for t, dt in zip(times, steps, strict=False)]
 
 

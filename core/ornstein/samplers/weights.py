@@ -9,10 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ornstein.process.affine import Process, expand
-
-Weight = float | Tensor
-"""A float, or a float64 map that broadcasts against the signal (a noise level of its own for every pixel)."""
+from ornstein.process.affine import Process, Weight, expand, weights_between
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +25,8 @@ class Node:
     """a/s, of the scalar reference where a or s are maps; infinite where s = 0 < a."""
     lam: Weight
     """lambda = log(a/s), nan where `regular` is false."""
+    level: float
+    """s of the scalar reference: whether there is noise is decided by it, so that no step looks into a map."""
 
     @property
     def rho(self) -> Weight:
@@ -42,24 +41,52 @@ class Node:
     @property
     def noiseless(self) -> bool:
         """s = 0: the clean end, or the start of a bridge."""
-        return self.s == 0 if isinstance(self.s, float) else not bool(self.s.any())
+        return self.level == 0
 
-    def with_noise(self, s: Weight) -> "Node":
-        """The same time with another standard deviation."""
-        return replace(self, s=s)
+    def keeping(self, share: Weight) -> "Node":
+        """The same time with that share of its standard deviation."""
+        return replace(self, s=self.s * share, level=self.level * share if isinstance(share, float) else self.level)
 
 
 def nodes_at(process: Process, times: Tensor) -> list[Node]:
-    """The nodes at `times` (N,): one vectorised evaluation where the coefficients are scalars."""
-    kappa = process.kappa(times).tolist()
-    if process.coefficients(times[0]).s.ndim == 0:
-        coefficients = [c.tolist() for c in process.coefficients(times)[:3]]
-    else:
+    """The nodes at `times` (N,) of `Process.scalar`: one vectorised evaluation where its coefficients are scalars."""
+    process = process.scalar()[0]
+    if _has_maps(process, times):
+        return _nodes(process, times)
+    return list(process.remember(("nodes", *times.tolist()), lambda: _nodes(process, times)))
+
+
+def _nodes(process: Process, times: Tensor) -> list[Node]:
+    reference = process.reference(times)
+    kappa, level = torch.where(reference.a == 0, 0.0, reference.a / reference.s).tolist(), reference.s.tolist()
+    if _has_maps(process, times):
         coefficients = [list(c) for c in zip(*(process.coefficients(t)[:3] for t in times), strict=True)]
+    else:
+        coefficients = [c.tolist() for c in reference[:3]]
     return [
-        Node(t, a, b, s, k, log(a) - log(s) if 0 < k < math.inf else math.nan)
-        for t, a, b, s, k in zip(times, *coefficients, kappa, strict=True)
+        Node(t, a, b, s, k, log(a) - log(s) if 0 < k < math.inf else math.nan, noise)
+        for t, a, b, s, k, noise in zip(times, *coefficients, kappa, level, strict=True)
     ]
+
+
+def _has_maps(process: Process, times: Tensor) -> bool:
+    return type(process).reference is not Process.reference and process.coefficients(times[0]).s.ndim > 0
+
+
+class Scaling:
+    """Turns unit noise into that of `Process.scalar`, W z, on the device and in the type of the first signal."""
+
+    def __init__(self, process: Process) -> None:
+        self._map = process.scalar()[1]
+        self._ready = False
+
+    def __call__(self, noise: Tensor) -> Tensor:
+        """W z, or `noise` itself where there is no map."""
+        if self._map is None:
+            return noise
+        if not self._ready:
+            self._map, self._ready = expand(self._map, noise), True
+        return self._map * noise
 
 
 class AncestralWeights(NamedTuple):
@@ -72,11 +99,19 @@ class AncestralWeights(NamedTuple):
 
 
 def step_weights(process: Process, times: Tensor, eta: float) -> list[AncestralWeights]:
-    """`Process.step_weights` of every step of a grid, as floats or maps."""
-    if process.coefficients(times[0]).s.ndim == 0:
-        weights = process.step_weights(times[:-1], times[1:], eta)
+    """`Process.step_weights` of every step of a grid on `Process.scalar`, as floats, or as maps where it has them; the
+    noise is 0.0 in a step that draws none."""
+    process = process.scalar()[0]
+
+    def of_reference() -> list[AncestralWeights]:
+        weights = weights_between(process.reference(times[:-1]), process.reference(times[1:]), eta)
         return [AncestralWeights(*w) for w in zip(*(w.tolist() for w in weights), strict=True)]
-    return [AncestralWeights(*process.step_weights(t, s, eta)) for t, s in pairwise(times)]
+
+    floats = process.remember(("ancestral", eta, *times.tolist()), of_reference)
+    if not _has_maps(process, times):
+        return floats
+    maps = [AncestralWeights(*process.step_weights(t, s, eta)) for t, s in pairwise(times)]
+    return [m if f.noise else m._replace(noise=0.0) for m, f in zip(maps, floats, strict=True)]
 
 
 def weighted(like: Tensor, *terms: tuple[Weight, Tensor | None]) -> Tensor:
@@ -91,11 +126,6 @@ def weighted(like: Tensor, *terms: tuple[Weight, Tensor | None]) -> Tensor:
         else:
             total = signal * weight if total is None else torch.add(total, signal, alpha=weight)
     return torch.zeros_like(like) if total is None else total
-
-
-def is_zero(weight: Weight) -> bool:
-    """Whether a weight is 0 everywhere."""
-    return weight == 0 if isinstance(weight, float) else not bool(weight.any())
 
 
 def _either(of_float: Callable[[float], float], of_map: Callable[[Tensor], Tensor]) -> Callable[[Weight], Weight]:

@@ -3,6 +3,7 @@
 import logging
 import re
 import warnings
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,19 @@ class LightningCommand(LightningCLI):
             raise UserError("a new run does not know which checkpoint is best; give the file: --ckpt_path FILE.ckpt")
         if path and path not in ("last", "hpc") and "://" not in path and not Path(path).is_file():
             raise UserError(f"there is no checkpoint {path}; give an existing file, or last")
+        if path and Path(path).suffix == ".safetensors":
+            raise UserError(
+                f"{path} holds weights alone, no state of training; begin with it: --model.init_from {path}"
+            )
+        if path and Path(path).is_file() and not zipfile.is_zipfile(path):
+            raise UserError(f"{path} is no checkpoint of fit, or a damaged one; give a .ckpt file of fit, or last")
+
+    def instantiate_classes(self) -> None:
+        """Build what the recipe names; a value that a class refuses is a mistake in the recipe."""
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            raise UserError(f"{error} (see: {self.parser.prog} {self.verb} --help)") from error
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         """Put the file for `last`: Lightning looks in the new run's own folder only, and trains from scratch."""

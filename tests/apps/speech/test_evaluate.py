@@ -2,6 +2,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile as sf
 import torch
 
 from ornstein import checkpoint
@@ -122,6 +124,30 @@ def test_wrong_data(tiny: Path, tmp_path: Path) -> None:
         evaluate(tmp_path, checkpoint=tiny)
     with pytest.raises(UserError, match="limit"):
         evaluate(tmp_path, checkpoint=tiny, limit=0)
+    with pytest.raises(UserError, match="8000 Hz or more"):
+        evaluate(tmp_path, checkpoint=tiny, rate=5)
+
+
+def test_a_bad_file_is_left_out_and_told(
+    tiny: Path, pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, output = tmp_path / "pairs", tmp_path / "scores"
+    shutil.copytree(pairs, folder)
+    bad = folder / "noisy" / "1-en-white-5dB.wav"
+    samples, rate = sf.read(bad)
+    samples[100] = np.nan
+    sf.write(bad, samples, rate, subtype="FLOAT")
+    options: dict[str, Any] = {"checkpoint": tiny, "baselines": False, "workers": 0, "quiet": True}
+    with pytest.raises(UserError, match="1 of 3 files failed, see above; the others are scored"):
+        evaluate(folder, output=output, **options)
+    assert f"failed: 1-en-white-5dB.wav: {bad} holds NaN" in capsys.readouterr().err
+    assert {row["file"] for row in scores(output)} == {"0-en-white-0dB.wav", "2-en-white-5dB.wav"}
+    assert "1 files failed, and are left out" in (output / "report.html").read_text()
+    for part in ("clean", "noisy"):
+        for name in ("0-en-white-0dB.wav", "2-en-white-5dB.wav"):
+            (folder / part / name).unlink()
+    with pytest.raises(UserError, match="all 1 files failed"):
+        evaluate(folder, **options)
 
 
 def scores(folder: Path) -> list[dict[str, str]]:

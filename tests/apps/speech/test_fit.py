@@ -273,6 +273,7 @@ def test_mistakes_give_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str
         (["--data.rate", "8000"], "set data.rate and model.representation.sample_rate"),
         (["--data.layout", "flat"], "data.layout"),
         (["--model.objective.init_args.pesq_weight", "0.001"], "the PESQ loss needs 0.336 s"),
+        (["--model.objective.init_args.pesq_weight=-1"], "pesq_weight is -1.0; a weight is 0 or more"),
     ):
         assert main(["speech", "fit", *WORDS, *QUIET, *words, *overlay(tmp_path, logger=False)]) == 2
         assert expected in capfd.readouterr().err.splitlines()[-1]

@@ -123,3 +123,16 @@ def test_a_sample_that_is_not_finite_is_told(denoiser: Denoiser, recorded: list[
     graphed(denoiser, y, y)
     with pytest.raises(SamplingError, match="Ancestral is not finite; run the sampler without"):
         graphed(denoiser, y, torch.full_like(y, torch.inf))
+
+
+def test_what_is_differentiated_is_not_replayed(recorded: list[list[torch.Size]]) -> None:
+    """A replay has no gradient, and guidance through it would be wrong without a word."""
+    call = GraphedCall(lambda x, y: x**2 * y)
+    x, y = torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0])
+    call(x, y)
+    state = x.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(call(state, y).sum(), state)
+    assert torch.equal(gradient, 2 * x * y)
+    assert len(recorded) == 1
+    with torch.no_grad():
+        assert torch.equal(call(state, y), x**2 * y)

@@ -194,6 +194,12 @@ def test_default_recipe_is_read_and_the_command_line_wins(recipe: str) -> None:
     assert saved["model"]["network"]["init_args"]["width"] == 3
 
 
+def test_what_is_no_checkpoint_of_fit(recipe: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for name, expected in (("a.ckpt", "is no checkpoint of fit"), ("a.safetensors", "--model.init_from")):
+        (tmp_path / name).write_bytes(b"RIFF")
+        assert expected in complaint(capfd, "--config", recipe, "--ckpt_path", str(tmp_path / name))
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

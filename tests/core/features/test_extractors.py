@@ -138,7 +138,7 @@ def test_unknown_layers_models_and_options_are_refused(vgg: Path, sam: Path) -> 
         TimmFeatures("samvit_tiny", sam)
     with pytest.raises(UserError, match="does not make"):
         TimmFeatures("samvit_base_patch16", sam, options={"colour": 3})
-    for arguments in ({"scales": 0}, {"orientations": 0}, {"wavelength": 1.0}):
+    for arguments in ({"scales": 0}, {"orientations": 0}, {"wavelength": 2.0}):
         with pytest.raises(UserError, match="a bank of filters needs"):
             FixedBank(**arguments)  # type: ignore[arg-type]
 

@@ -14,6 +14,8 @@ from ornstein.guidance.injection import ClippedNorm, ShiftedEstimate
 from ornstein.guidance.perceptual import PerceptualTerm
 from ornstein.guidance.references import MeasuredReference, PictureReference, shrink
 from ornstein.guidance.terms import SpectrumTerm, SumOfTerms
+from ornstein.latent import LatentDenoiser
+from ornstein.networks.vq import VQAutoencoder
 from ornstein.pictures.sampling import Model, restore_picture
 from ornstein.process.residual_shift import ResidualShift
 from ornstein.samplers.ancestral import Ancestral
@@ -71,6 +73,26 @@ def test_guided_tiles_agree_better_with_what_was_measured(against: Against, patc
     assert errors[1] < 0.9 * errors[0]
     nothing = TileGuide(Guide(Squared(), 0.0), 2, against)
     assert torch.equal(restore_picture(model(patch), small, seed=3, guidance=nothing), found[0])
+
+
+def test_latents_are_guided_in_tiles() -> None:
+    """The network sees the measured tile, and the energy the decoded one."""
+
+    class FromLatents(nn.Module):
+        def forward(self, x: Tensor, t: Tensor, measured: Tensor) -> Tensor:
+            return x.tanh()
+
+    torch.manual_seed(0)
+    vq = VQAutoencoder(3, 32, (1, 1), num_res_blocks=1, n_embed=64)
+    latent = LatentDenoiser(FromLatents(), ResidualShift(), vq, scale=2, quantize=False)
+    space = ThermalSpace(scale=2, channels=3, factor=2, multiple=8)
+    sampler, small = Ancestral(4), frame(16, 24)
+    results = []
+    for strength in (0.0, 3000.0):
+        guide = TileGuide(Guide(Squared(), strength, ShiftedEstimate()), 2, "measured")
+        whole = restore_picture(Model(latent, sampler, space), small, tiling=Tiling(16, 8), batch=2, guidance=guide)
+        results.append(float((shrink(whole[None], 2)[0] - small).square().mean()))
+    assert results[1] < 0.9 * results[0]
 
 
 def test_tiles_are_guided_by_their_own_piece() -> None:

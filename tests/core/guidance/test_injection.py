@@ -149,6 +149,14 @@ def test_on_residual_shifting_the_factors_are_those_of_the_paper_page() -> None:
     assert torch.equal(ShiftedMean().factor(process, as_time(1), as_time(0)), as_time(0))
 
 
+def test_without_an_observation_the_mean_is_guided_like_the_noise_at_the_end_of_the_step() -> None:
+    process, t, s = VP(), as_time(0.7), as_time(0.4)
+    torch.testing.assert_close(ShiftedMean().factor(process, t, s), RaisedNoise().factor(process, s, s))
+    shift, late, early = ResidualShift(), as_time(9), as_time(8)
+    a = shift.coefficients(early).a
+    torch.testing.assert_close(ShiftedMean().factor(shift, late, early), a * RaisedNoise().factor(shift, early, early))
+
+
 SAMPLERS: list[Sampler] = [
     Ancestral(6),
     Ancestral(6, eta=0.0),
@@ -309,6 +317,9 @@ def test_what_cannot_guide_is_refused() -> None:
         ("limit", lambda: ClippedNorm(0.0)),
         (r"give times=sampler.times", lambda: GradientGuidance(Gaussian(VP()), to_zero)),
     ]
+    x = draws(1, 1, 4, 4)
+    detached = GradientGuidance(Gaussian(ResidualShift()), lambda x0: to_zero(x0.detach()))
+    refused.append(("has no gradient", lambda: detached(x, 8.0, x)))
     for message, make in refused:
         with pytest.raises(UserError, match=message):
             make()

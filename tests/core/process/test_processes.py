@@ -14,7 +14,7 @@ from torch import Tensor
 from ornstein.analysis.examples import MIXTURE
 from ornstein.analysis.mixture import MixtureDenoiser, exact_flow
 from ornstein.config import build, describe
-from ornstein.process.affine import Process, as_time, combine, expand
+from ornstein.process.affine import REMEMBERED, Process, as_time, combine, expand
 from ornstein.process.bbed import BBED
 from ornstein.process.betas import CosineBetas, LinearBetas, ListedBetas, ZeroTerminalSNR
 from ornstein.process.bridge import SchroedingerBridge
@@ -384,3 +384,32 @@ def test_the_clean_end_of_cosine_vp_has_a_positive_zero_and_kappa_of_plus_infini
     process, zero = CosineVP(), torch.zeros((), dtype=torch.float64)
     assert not process.coefficients(zero).s.signbit()
     assert process.kappa(zero) == torch.inf
+
+
+@every_process
+def test_what_is_remembered_is_what_was_computed(process: Process) -> None:
+    for fraction in (0.3, 0.3, 0.8):  # the second is remembered
+        t = torch.tensor(fraction * process.T, dtype=torch.float64)
+        assert process.coefficients_at(t) == tuple(c.item() for c in process.coefficients(t))
+        assert process.derivatives_at(t) == tuple(c.item() for c in process.derivatives(t))
+
+
+def test_a_process_with_a_map_is_the_scalar_one_with_the_map_on_its_noise() -> None:
+    plain, t = UPSR(), torch.tensor(3.0, dtype=torch.float64)
+    plain.coefficients_at(t)  # remembered before the map comes
+    weighted, (scalar, noise_map) = plain.weighted(WEIGHTS), plain.weighted(WEIGHTS).scalar()
+    assert scalar is plain
+    assert noise_map is not None
+    torch.testing.assert_close(weighted.coefficients_at(t).s, weighted.coefficients(t).s, rtol=0, atol=0)
+    torch.testing.assert_close(noise_map * plain.coefficients(t).s, weighted.coefficients(t).s, rtol=0, atol=0)
+    again, other = weighted.weighted(2 * WEIGHTS).scalar()
+    assert again is plain
+    assert other is not None
+    torch.testing.assert_close(other, 2 * WEIGHTS, rtol=0, atol=0)
+
+
+def test_a_process_forgets_in_time() -> None:
+    process = VP()
+    for i in range(REMEMBERED + 10):
+        process.remember(i, lambda: 1.0)
+    assert len(process._remembered) <= REMEMBERED  # type: ignore[attr-defined]

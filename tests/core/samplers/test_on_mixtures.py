@@ -13,6 +13,7 @@ from ornstein.noise import SampleNoise
 from ornstein.process.affine import Process
 from ornstein.process.bridge import SchroedingerBridge
 from ornstein.process.ouve import OUVE
+from ornstein.process.residual_path import ResidualFirst
 from ornstein.samplers.ancestral import Ancestral
 from ornstein.samplers.base import Sampler
 from ornstein.samplers.compat_bridge import PublishedBridge
@@ -152,8 +153,11 @@ def test_euler_on_the_flow_in_time_is_first_order(name: str) -> None:
     sampler = PredictorCorrector(corrector=None, noise_scale=0.0)
     errors = []
     for n in (100, 200):
-        times = torch.linspace(first, last, n + 1, dtype=torch.float64).tolist()  # UniformGrid would visit nodes only
-        errors.append(flow_error(name, replace(sampler, steps=n, grid=UserGrid(tuple(times))), 0.6, 4.0))
+        times = torch.linspace(first, last, n + 1, dtype=torch.float64)  # UniformGrid would visit nodes only
+        if isinstance(process, ResidualFirst):  # its velocity jumps at the turn, which a step must not cross
+            turn = process.process.T
+            times[(times - turn).abs().argmin()] = turn
+        errors.append(flow_error(name, replace(sampler, steps=n, grid=UserGrid(tuple(times.tolist()))), 0.6, 4.0))
     measured = torch.tensor(errors).log2().diff().neg()
     assert (measured - 1).abs().max() < 0.25, f"errors {errors}, orders {measured.tolist()}"
 
