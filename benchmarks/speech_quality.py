@@ -160,7 +160,7 @@ def title(row: Row) -> str:
 def markdown(results: dict[str, Any]) -> str:
     """The tables of the README: every system once, with its speed on every machine; then the main ones by SNR."""
     rows: list[Row] = results["rows"]
-    machines = list(dict.fromkeys(row["machine"] for row in rows if row["nfe"]))
+    machines = list(dict.fromkeys(row["machine"] for row in rows if row["nfe"] and row["rtf"]))
     speeds = [f"RTF {chr(ord('A') + i)}" for i in range(len(machines))]
     lines = [f"| | steps | calls | {' | '.join([*NAMES.values(), *speeds])} |"]
     lines += ["| --- " * (3 + len(NAMES) + len(speeds)) + "|"]
@@ -174,6 +174,8 @@ def markdown(results: dict[str, Any]) -> str:
             cells.append(f"{same[0]['rtf']:.2g}" if same and same[0]["rtf"] else "-")
         lines.append(f"| {title(row)} | {row['steps'] or '-'} | {row['nfe'] or '-'} | {' | '.join(cells)} |")
     lines += ["", *(f"RTF {chr(ord('A') + i)}: {name}." for i, name in enumerate(machines))]
+    others = dict.fromkeys(row["machine"] for row in rows if row["nfe"] and row["machine"] not in machines)
+    lines += [f"Scored, but not timed, on {name}." for name in others]
     lines += ["", *by_snr(list(once.values())), *statement(list(once.values()))]
     note = f"{results['data']}; {results['mixes']} mixes; mean ± 95 % interval over files; seed {results['seed']}."
     return "\n".join([*lines, "", note])

@@ -4,6 +4,7 @@ Samples are float32 arrays of shape (channels, frames), full scale 1. soundfile 
 `.g722` files are 64 kbit/s ITU-T G.722 at 16 kHz, mono. Nothing here imports torch until something is resampled.
 """
 
+import io
 import math
 import os
 import struct
@@ -204,13 +205,30 @@ def writer(
 
                 yield put
         except soundfile.LibsndfileError as error:
-            raise UserError(
-                f"cannot write {path} with {channels} channels at {rate} Hz as {subtype} ({_reason(error)}); choose WAV"
-            ) from None
+            raise _unfit(path, rate, channels, subtype, error) from None
     if clipped:
         warnings.warn(
             f"{clipped} samples beyond full scale were clipped in {path}; write FLOAT WAV to keep them", stacklevel=3
         )
+
+
+def require_format(path: Path, rate: int, channels: int, subtype: str) -> None:
+    """Check that the container named by `path` holds such sound, without touching the file.
+
+    Raises:
+        UserError: it does not.
+    """
+    import soundfile
+
+    try:
+        soundfile.SoundFile(io.BytesIO(), "w", rate, channels, subtype, format=path.suffix[1:].upper()).close()
+    except soundfile.LibsndfileError as error:
+        raise _unfit(path, rate, channels, subtype, error) from None
+
+
+def _unfit(path: Path, rate: int, channels: int, subtype: str, error: Exception) -> UserError:
+    how = f"with {channels} channels at {rate} Hz as {subtype}"
+    return UserError(f"cannot write {path} {how} ({_reason(error)}); choose WAV")
 
 
 def fitting_subtype(path: str | Path, like: AudioInfo) -> str:

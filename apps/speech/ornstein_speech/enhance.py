@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import errno
 import math
 import sys
 import tempfile
@@ -66,7 +67,8 @@ def enhance(
         seed: Of the random draws; the same seed gives the same result, whatever else is in the folder.
         batch: Chunks of 4 s that go through the network at once. Default: 4 on a GPU, 1 on a CPU.
         precision: Of the network: float32, bfloat16, float16, or auto: bfloat16 on a GPU, float32 on a CPU.
-        compile: Compile the network first: a minute or more, then several times as fast on a GPU; for many files.
+        compile: Compile the network first: a minute or more per length of sound, then several times as fast on a
+            GPU; for many files.
         sample_rate: Rate of the output in Hz. Default: that of each input.
         overwrite: Replace existing files.
         quiet: No progress bar and no list of written files.
@@ -86,6 +88,8 @@ def enhance(
     if not several:
         audio.info(jobs[0][0])
         check_target(jobs[0][1], overwrite)
+    else:
+        check_target(Path(output) / "any", overwrite)  # once, and not again for every file
     enhancer = Enhancer(
         checkpoint, steps=steps, sampler=sampler, device=device, batch=batch, precision=precision, compile=compile
     )
@@ -381,6 +385,7 @@ def _enhance_file(
     check_target(target, overwrite)
     rate = sample_rate or header.rate
     subtype = audio.fitting_subtype(target, header)
+    audio.require_format(target, rate, header.channels, subtype)  # before the work, not after it
     frames = -(-header.frames * rate // header.rate)  # resampling there and back may add a few
 
     def read() -> Iterator["Tensor"]:
@@ -411,7 +416,8 @@ def _space_for(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"cannot write {target}: {error.strerror or error}; check space") from error
+        mend = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "choose another folder"
+        raise UserError(f"cannot write {target}: {error.strerror or error}; {mend}") from error
 
 
 def _limits(gain: float) -> tuple[float, float]:

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
-
 from ornstein.errors import UserError
 from ornstein.manifest import bar
 from ornstein_speech import audio
@@ -58,4 +56,4 @@ def _copy(path: Path, goal: Path, rate: int, overwrite: bool) -> None:
     header = audio.info(path)
     with audio.writer(goal, rate, header.channels, overwrite=overwrite) as put:
         for block in audio.blocks(path, 1 << 19, rate):
-            put(np.clip(block, -1, 1))
+            put(block)

@@ -41,6 +41,8 @@ class ReverbRecipe:
                 parts.append(np.zeros(round(uniform(0.05, 0.2, generator) * self.rate)))
             sound = read_mono(path, self.rate).numpy() if self.strict else audio.read(path, self.rate)[0].mean(0)
             parts.append(sound.astype(np.float64))
+        if not any(part.any() for part in parts):
+            raise UserError(f"{job.sources[0]} is silent; remove it")
         direct, response = rooms.responses(room, self.rate)
         anechoic, reverb = rooms.reverberant(np.concatenate(parts), direct, response, self.rate)
         return [Pair(anechoic, reverb, self.rate, _facts(room, direct, response, self.rate))]
@@ -236,6 +238,14 @@ def _share(name: str) -> float:
     return job_seed(0, name) / 2**56
 
 
+def _seconds(path: Path) -> float:
+    """Length of a recording; endless if it cannot be read, so that it becomes a pair of its own, which says why."""
+    try:
+        return audio.info(path).seconds
+    except UserError:
+        return math.inf
+
+
 def _joined(base: Path, files: Sequence[Path], seconds: float) -> list[tuple[str, list[Path]]]:
     """Names and recordings of the pairs: long recordings alone, short ones of one first-level folder together."""
     result = []
@@ -243,7 +253,7 @@ def _joined(base: Path, files: Sequence[Path], seconds: float) -> list[tuple[str
     counts: dict[str, int] = {}
     for path in sorted(files, key=lambda path: _share(path.relative_to(base).as_posix())):
         relative = path.relative_to(base)
-        length = audio.info(path).seconds if seconds else float("inf")
+        length = _seconds(path) if seconds else math.inf
         if length >= seconds:
             result.append((relative.with_suffix("").as_posix(), [path]))
             continue

@@ -213,8 +213,24 @@ def test_full_disk_is_told_and_the_next_file_is_done(
         enhance(source, tmp_path / "out", checkpoint=tiny, quiet=True)
     told = capfd.readouterr().err
     reason = {"create": "Disk quota exceeded", "write": "No space left on device"}[fails_at]
-    assert f"cannot write {tmp_path / 'out' / 'a.wav'}: {reason}; check space" in told
+    assert f"cannot write {tmp_path / 'out' / 'a.wav'}: {reason}; free some space" in told
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["b.wav"]
+
+
+def test_what_cannot_be_written_is_told_before_the_work(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("the network ran")
+
+    monkeypatch.setattr(Enhancer, "stream", never)
+    for name in ("a.wav", "b.wav"):
+        audio.write(tmp_path / "in" / name, sound(1000), 96000)
+    with pytest.raises(UserError, match=r"b.mp3 with 1 channels at 96000 Hz as .*; choose WAV"):
+        enhance(tmp_path / "in" / "a.wav", tmp_path / "b.mp3", checkpoint=tiny)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"^cannot create the folder .*file"):
+        enhance(tmp_path / "in", tmp_path / "file" / "out", checkpoint=tiny)
 
 
 def test_paths_may_be_strings(tiny: Path, tmp_path: Path) -> None:

@@ -165,10 +165,20 @@ def test_any_folder_of_speech(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "in/b.wav", np.zeros(100), 8000)
     with pytest.raises(UserError, match="of 5 recordings, now there are 6"):
         run()
-    with pytest.raises(UserError, match=r"1 of 6 recordings.*silent"):
+    with pytest.raises(UserError, match=r"1 of 6 recordings.*b\.wav is silent"):
         run(overwrite=True)
     (tmp_path / "in/b.wav").unlink()
     assert run() == manifest
+
+
+def test_an_unreadable_recording_is_named_and_the_others_are_made(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(3):
+        soundfile.write(tmp_path / f"in/a{number}.wav", np.random.default_rng(number).normal(0, 0.1, 4000), 8000)
+    (tmp_path / "in/b.wav").write_bytes(b"")
+    with pytest.raises(UserError, match=r"1 of 4 recordings.*b\.wav"):
+        prepare_reverb(tmp_path / "in", tmp_path / "out", 8000, 0.3, SHORT, workers=0, quiet=True)
+    assert len(list((tmp_path / "out").rglob("reverb/*.wav"))) == 3
 
 
 def test_a_split_without_recordings_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

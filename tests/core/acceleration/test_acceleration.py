@@ -1,5 +1,8 @@
 """Fast copies of a denoiser compute what the original computes. What needs a GPU is in benchmarks/gpu_checks.py."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -29,6 +32,11 @@ class Network(nn.Module):
         self.calls += 1
         out = self.layers(torch.cat([x, y, t[:, None, None, None].expand_as(x)], dim=1))
         return out if tilt is None else out + tilt[:, None, None, None]
+
+
+class Plain(nn.Module):
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return 2 * x
 
 
 @pytest.fixture
@@ -156,3 +164,20 @@ def test_branches_need_the_same_names(
     x, y = signals
     with pytest.raises(ValueError, match="same names"):
         evaluate_together(denoiser, x, 0.5, conditions, y)
+
+
+def test_every_shape_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    graphs: list[int] = []
+
+    def counting(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Any]:
+        graphs.append(1)
+        return graph.forward
+
+    compile = nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **options: compile(self, backend=counting, **options))
+    torch.compiler.reset()
+    fast = accelerate(Denoiser(Plain(), SchroedingerBridge(), X0()), Acceleration(compile=True))
+    with torch.no_grad():
+        for side in range(4, 16):
+            fast.network(torch.ones(1, 1, side), torch.ones(1))
+    assert len(graphs) == 12
