@@ -142,7 +142,7 @@ class PictureRestorer(Generic[R]):
             precision=("float32" if on_cpu else "bfloat16") if precision == "auto" else precision,
             channels_last=not on_cpu or compile,
             compile=compile,
-            graphs=0 if on_cpu or self.gradients else 4,  # a recording has no way back
+            graphs=0 if on_cpu else 4,
         )
 
     def _tiling(self, height: int, width: int) -> "Tiling | None":

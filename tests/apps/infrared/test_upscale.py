@@ -81,6 +81,10 @@ def test_sixteen_bits_come_back_with_their_scale(enlarger: Path, tmp_path: Path)
     with tifffile.TiffFile(tmp_path / "out.tif") as file:
         assert "outdoor" in str(file.pages.first.aspage().tags["ImageDescription"].value)
         assert file.pages.first.aspage().tags["XResolution"].value == (40, 1)
+    tifffile.imwrite(tmp_path / "shaped.tif", counts())  # says its shape, which is not that of the result
+    assert run(tmp_path / "shaped.tif", tmp_path / "large.tif", enlarger, "--steps", "1") == 0
+    with tifffile.TiffFile(tmp_path / "large.tif") as file:
+        assert "ImageDescription" not in file.pages.first.aspage().tags
 
 
 def test_radiometric_jpeg_becomes_temperatures(enlarger: Path, tmp_path: Path) -> None:
