@@ -18,9 +18,13 @@ def importing(*modules: str) -> set[str]:
 
 def test_package_commands_and_verbs_of_models_are_light() -> None:
     names = ("commands", "autoencoder_commands", "features_commands", "published", "export", "latents")
-    names += ("upscale", "upscaler", "guidance", "evaluate", "prepare", "simulate")
+    names += ("upscale", "upscaler", "guidance", "simulate")
     found = importing("ornstein_infrared", *(f"ornstein_infrared.{name}" for name in names))
     assert not found & {*TRAINING, "torch", "numpy", "scipy", "PIL", "yaml"}
+
+
+def test_verbs_of_sets_load_no_torch() -> None:
+    assert not importing("ornstein_infrared.evaluate", "ornstein_infrared.prepare") & {*TRAINING, "torch", "PIL"}
 
 
 def test_inference_loads_nothing_that_only_training_needs() -> None:
