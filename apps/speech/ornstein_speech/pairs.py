@@ -220,7 +220,7 @@ def _results(
             yield make(job)
         return
     with _pool(workers, make) as pool:
-        with _ignored_interrupts():  # the first jobs start the processes
+        with _held_interrupts():  # the first jobs start the processes
             waiting = [pool.submit(_run, job) for job in jobs[:workers]]
         waiting += [pool.submit(_run, job) for job in jobs[workers:]]
         for future in bar(as_completed(waiting), "recordings", quiet, len(jobs)):
@@ -239,16 +239,13 @@ def _pool(workers: int, make: Callable[[Job], dict[str, Any] | str]) -> Iterator
 
 
 @contextmanager
-def _ignored_interrupts() -> Iterator[None]:
-    """Processes started in here never hear Ctrl-C, not even before `_begin`; the parent does again afterwards."""
-    if threading.current_thread() is not threading.main_thread():  # signals are handled in the main thread only
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _held_interrupts() -> Iterator[None]:
+    """Processes started in here never hear Ctrl-C, not even before `_begin`; the parent hears it afterwards."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before if before is not None else signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _worker: dict[str, Callable[[Job], dict[str, Any] | str]] = {}  # of this process; lists of noises are long to send

@@ -12,8 +12,9 @@ from ornstein.denoiser import DenoiserLike
 from ornstein.errors import UserError
 from ornstein.guidance.classifier_free import GuidanceInterval
 from ornstein.guidance.injection import Energy, GradientGuidance, Injection, ShiftedMean, Treatment
+from ornstein.guidance.perceptual import PerceptualTerm
 from ornstein.guidance.references import EnlargedReference, MeasuredReference, PictureReference, Reference
-from ornstein.guidance.terms import GuidanceTerm, SumOfTerms, band_of_scale, within_band
+from ornstein.guidance.terms import BandLimited, GuidanceTerm, SumOfTerms, WeightedTerm, band_of_scale, within_band
 from ornstein.latent import at_full_size
 from ornstein.tiles import Place, crop
 
@@ -65,9 +66,11 @@ class Guide:
         return GuidanceInterval(guided, denoiser, low - slack, high + slack)
 
     def described(self) -> dict[str, Any]:
-        """Plain words for a results file: what is compared and with which weights, where and how strongly."""
+        """Plain words for a results file: what is compared, where features have their weights from, where G enters and
+        how strongly."""
         return {
             "term": self.term.name,
+            "weights": _sources(self.term),
             "strength": self.strength,
             "injection": type(self.injection).__name__,
             "treatments": [repr(treatment) for treatment in self.treatments],
@@ -84,6 +87,19 @@ def picture_energy(term: GuidanceTerm, reference: Reference, decode: Callable[[T
             return term(*reference(decode(x0)))
 
     return energy
+
+
+def _sources(term: GuidanceTerm) -> list[str]:
+    """Where the feature extractors of a term have their weights from."""
+    match term:
+        case PerceptualTerm(extractor):
+            return [extractor.weights_source]
+        case WeightedTerm(inner) | BandLimited(inner):
+            return _sources(inner)
+        case SumOfTerms(terms):
+            return [source for each in terms for source in _sources(each)]
+        case _:
+            return []
 
 
 Against = Literal["enlarged", "measured"]

@@ -1,10 +1,12 @@
 """What guidance at sampling compares a prediction with: never the clean picture, which is not known then.
 
-A reference is called with the predicted pictures (B, C, H, W) and gives the pair that a term compares.
+A reference is called with the predicted pictures (B, C, H, W) and gives the pair that a term compares. One that is made
+of something else than finite pictures (B, C, H, W), or called with predictions of another size, raises UserError.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -27,9 +29,15 @@ class EnlargedReference:
     measured: Tensor
     scale: int
 
+    def __post_init__(self) -> None:
+        _check(self.measured)
+
+    @cached_property
+    def _enlarged(self) -> Tensor:
+        return upscale(self.measured, self.scale)
+
     def __call__(self, prediction: Tensor) -> tuple[Tensor, Tensor]:
-        g = upscale(self.measured, self.scale)
-        return prediction, _fitting(g, prediction, "the enlarged picture")
+        return prediction, _fitting(self._enlarged, prediction)
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,9 +47,12 @@ class MeasuredReference:
     measured: Tensor
     scale: int
 
+    def __post_init__(self) -> None:
+        _check(self.measured)
+
     def __call__(self, prediction: Tensor) -> tuple[Tensor, Tensor]:
         small = shrink(prediction, self.scale)
-        return small, _fitting(self.measured, small, "the measured picture")
+        return small, _fitting(self.measured, small)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,8 +62,11 @@ class PictureReference:
 
     picture: Tensor
 
+    def __post_init__(self) -> None:
+        _check(self.picture)
+
     def __call__(self, prediction: Tensor) -> tuple[Tensor, Tensor]:
-        return prediction, _fitting(self.picture, prediction, "the reference picture")
+        return prediction, _fitting(self.picture, prediction)
 
 
 def shrink(picture: Tensor, scale: int) -> Tensor:
@@ -82,15 +96,21 @@ def _cubic_weights(side: int, scale: int, dtype: torch.dtype) -> Tensor:
     return (weights / weights.sum(1, keepdim=True)).to(dtype)
 
 
-def _fitting(g: Tensor, prediction: Tensor, what: str) -> Tensor:
+def _check(picture: Tensor) -> None:
+    """Once, when a reference is made: no step of a sampler waits for it."""
+    if picture.ndim != 4:
+        raise UserError(f"a picture that guides is (B, C, H, W), not {tuple(picture.shape)}")
+    if not bool(picture.isfinite().all()):
+        raise UserError("a picture that guides holds NaN or infinity; mend or mask it first")
+
+
+def _fitting(g: Tensor, prediction: Tensor) -> Tensor:
     """`g` in the type and the channels of `prediction`; raises UserError where its size is another."""
-    if g.ndim != 4 or g.shape[-2:] != prediction.shape[-2:] or g.shape[0] not in (1, prediction.shape[0]):
+    if g.shape[-2:] != prediction.shape[-2:] or g.shape[0] not in (1, prediction.shape[0]):
         raise UserError(
-            f"{what} is {tuple(g.shape)} and the prediction {tuple(prediction.shape)}; guidance compares pictures of "
-            "one size, one a sample"
+            f"the picture that guides is {tuple(g.shape)} and the prediction {tuple(prediction.shape)}; guidance "
+            "compares pictures of one size, one for all samples or one a sample"
         )
-    if not bool(g.isfinite().all()):
-        raise UserError(f"{what} that guides holds NaN or infinity; mend or mask it first")
     g = g.detach().to(prediction)
     if g.shape[1] != prediction.shape[1]:
         g = g.mean(1, keepdim=True)

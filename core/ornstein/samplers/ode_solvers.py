@@ -102,7 +102,8 @@ class Run:
     def towards_noise(self, x: Tensor, now: Node, ahead: Node) -> Tensor:
         """a' x0 + b' y + s' noise with one call, the step as DDIM writes it."""
         estimate = self._ask(x, now)
-        noise = self._start_noise(x) if now.noiseless else (self.increment or self.direction)(estimate.noise)
+        change = self.direction if self.increment is None else self._changed
+        noise = self._start_noise(x) if now.noiseless else change(estimate.noise)
         return weighted(x, (ahead.a, estimate.x0), (ahead.b, self._seen), (ahead.s, noise))
 
     def scaled(self, x: Tensor, node: Node) -> Tensor:
@@ -142,8 +143,15 @@ class Run:
         # towards s = 0 what is added to w outgrows all that was added before, so no memory of it can turn it
         if self.increment is not None and not (self.increment_of_w and ahead.noiseless):
             unit = ahead.s if self.increment_of_w else 1.0
-            weight, direction = unit, self.increment(weighted(x, (weight / unit, direction)))
+            weight, direction = unit, self._changed(weighted(x, (weight / unit, direction)))
         return weighted(x, (ratio, x), (weight, direction), (ahead.b - now.b * ratio, y))
+
+    def _changed(self, increment: Tensor) -> Tensor:
+        """`increment` of w times the map of noise levels, or of u, as `self.increment` has it."""
+        assert self.increment is not None
+        if not self.increment_of_w:
+            return self.increment(increment)
+        return self._scaling(self.increment(self._scaling.undone(increment)))
 
     def _ask(self, x: Tensor, node: Node) -> Estimate:
         estimate = self._denoiser(x, node.t, self._y, **self._condition)

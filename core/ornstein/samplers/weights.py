@@ -82,11 +82,17 @@ class Scaling:
 
     def __call__(self, noise: Tensor) -> Tensor:
         """W z, or `noise` itself where there is no map."""
-        if self._map is None:
-            return noise
+        return noise if self._map is None else self._like(noise) * noise
+
+    def undone(self, noise: Tensor) -> Tensor:
+        """z of W z."""
+        return noise if self._map is None else noise / self._like(noise)
+
+    def _like(self, signal: Tensor) -> Tensor:
+        assert self._map is not None
         if not self._ready:
-            self._map, self._ready = expand(self._map, noise), True
-        return self._map * noise
+            self._map, self._ready = expand(self._map, signal), True
+        return self._map
 
 
 class AncestralWeights(NamedTuple):

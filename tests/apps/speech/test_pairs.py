@@ -255,11 +255,15 @@ def test_ctrl_c_while_processes_start(tmp_path: Path) -> None:
     )
     started = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     for _ in range(3000):
-        if len(started.read_text().split()) >= 2:  # the one that tracks semaphores, and a worker
+        children = [int(word) for word in started.read_text().split()]
+        if len(children) >= 2:  # the one that tracks semaphores, and a worker
             break
         time.sleep(0.01)
-    time.sleep(0.1)  # it is importing now, long before it could handle signals itself
+    for child in children:  # on a busy machine they might be done before this process goes on
+        os.kill(child, signal.SIGSTOP)
+    time.sleep(0.1)  # the worker is importing, long before it could handle signals itself
     os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, signal.SIGCONT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
     assert error == "ornstein: interrupted\n"

@@ -153,11 +153,17 @@ def test_a_reference_fits_the_prediction() -> None:
     assert (g.shape, g.dtype) == (prediction.shape, prediction.dtype)
     _, grey = PictureReference(prediction)(prediction[:, :1])
     torch.testing.assert_close(grey, prediction.mean(1, keepdim=True))
-    for wrong in (pictures(2, 1, 8, 9), pictures(3, 1, 8, 8), pictures(8, 8)):
+    for wrong in (pictures(2, 1, 8, 9), pictures(3, 1, 8, 8)):
         with pytest.raises(UserError, match="one size"):
             PictureReference(wrong)(prediction)
-    with pytest.raises(UserError, match="NaN"):
-        PictureReference(torch.full((1, 1, 8, 8), torch.nan))(prediction)
+    with pytest.raises(UserError, match="one size"):
+        EnlargedReference(pictures(2, 1, 4, 4), 4)(prediction)
+    hole = torch.full((1, 1, 8, 8), torch.nan)
+    for make in (lambda p: EnlargedReference(p, 4), lambda p: MeasuredReference(p, 4), PictureReference):
+        with pytest.raises(UserError, match="NaN"):
+            make(hole)
+        with pytest.raises(UserError, match=r"\(B, C, H, W\)"):
+            make(pictures(8, 8))
 
 
 def test_guides_are_data() -> None:
@@ -168,6 +174,7 @@ def test_guides_are_data() -> None:
     assert describe(again) == describe(guide)
     assert guide.described() == {
         "term": "0.5 spectrum logamp_l2 up to 0.125 + perceptual sobel, haar of 2 scales, gabor of 4 orientations",
+        "weights": ["none, the filters are fixed"],
         "strength": 3.0,
         "injection": "RaisedNoise",
         "treatments": ["Normalized()", "ClippedNorm(limit=2.0)"],
