@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import torch
 
+    from ornstein.guidance.guide import TileGuide
     from ornstein_infrared.normalization import Normalization, Normalized
     from ornstein_infrared.thermal import Frame
 
@@ -25,6 +26,8 @@ class Infrared(PictureRestorer[Any]):
     values = Infrared("mine.safetensors")(frame)
     thermal.write("large.tiff", values, like=frame)
     """
+
+    guidance: "TileGuide | None"
 
     def __init__(
         self,
