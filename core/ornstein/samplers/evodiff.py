@@ -23,8 +23,7 @@ class EVODiff(FlowSolver):
     weights are tuned to learned networks. The first step, and one that touches a <= 0 or s = 0, is an Euler step.
 
     The published last step shrinks u/a by 1 - sqrt(rho rho'), however short it is. That is small at the published end
-    rho = 0.002 and an error without limit above; so a last step that ends above `LAST_RHO` is an inner step without its
-    correction, which would need one more call.
+    rho = 0.002 and an error without limit above; so a last step that ends above `LAST_RHO` is an Euler step.
     """
 
     minimum_steps = 2
@@ -38,12 +37,11 @@ class EVODiff(FlowSolver):
             m0 = m0 if called else run.x0_alone(x, now)
             euler = run.data_step(x, now, ahead, m0)
             called = first < i < last
-            if not first < i <= last:
+            if not first < i <= last or (i == last and 1 / ahead.kappa > LAST_RHO):
                 m1, x = m0, euler
             elif i == last:
                 step = _Step(*(_fit(run.nodes[j].rho, x) for j in (i - 1, i, i + 1, first, last + 1)))
-                end = step.last if 1 / ahead.kappa <= LAST_RHO else step.predicted
-                x = run.unscaled(end(run.scaled(euler, ahead), m0, m1), ahead)
+                x = run.unscaled(step.last(run.scaled(euler, ahead), m0, m1), ahead)
             else:
                 step = _Step(*(_fit(run.nodes[j].rho, x) for j in (i - 1, i, i + 1, first, last + 1)))
                 euler = run.scaled(euler, ahead)

@@ -182,6 +182,20 @@ def test_evodiff_has_no_floor_where_noise_is_left_at_the_end(name: str, last: fl
     assert errors[-1] < errors[0] / 20, errors
 
 
+def test_evodiff_ends_in_a_long_last_step_as_well_as_euler() -> None:
+    """A grid uniform in t goes over half of log(s/a) in its last step."""
+    process = PROCESSES["VP"]
+    first, last = 0.05, 30.0
+    w, exact = exact_between(first, last)
+    grid = UniformGrid(float(process.time_at_kappa(first)), float(process.time_at_kappa(last)))
+    for n in (10, 20, 40):
+        evodiff, euler = (
+            float((final_w(MIXTURE, process, replace(solver, steps=n, grid=grid), w, None) - exact).norm())
+            for solver in (EVODiff(), Euler())
+        )
+        assert evodiff < 1.5 * euler, (n, evodiff, euler)
+
+
 def test_evodiff_converges_where_it_was_made_for() -> None:
     """From sigma 80 to 0.002, with the published last step, its error against the exact flow falls as the steps
     shrink."""
