@@ -14,7 +14,7 @@ PROJECTS := $(wildcard core/pyproject.toml apps/*/pyproject.toml)
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -b constraints.txt
 MEMBERS := -e core $(patsubst %/pyproject.toml,-e %,$(wildcard apps/*/pyproject.toml))
 
-GPU_BENCHMARKS := benchmarks/gpu_checks.py benchmarks/speech_speed.py benchmarks/restoration_speed.py benchmarks/training_scaling.py
+GPU_BENCHMARKS := benchmarks/gpu_checks.py benchmarks/speech_speed.py benchmarks/restoration_speed.py benchmarks/infrared_speed.py benchmarks/training_scaling.py
 
 .PHONY: demo test lint bench bench-gpu docs wheels clean
 .DELETE_ON_ERROR:

@@ -27,10 +27,10 @@ from PIL import Image
 from ornstein.errors import UserError
 from ornstein.files import atomic_path
 from ornstein.hardware import machine
+from ornstein.pictures.restorer import TILE, WHOLE
 from ornstein.report import write_json
 from ornstein.tiles import Tiling
 from ornstein_restoration.degradations import LowLight
-from ornstein_restoration.restorer import TILE, WHOLE
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "restoration_memory.json"

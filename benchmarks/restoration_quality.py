@@ -29,6 +29,11 @@ from ornstein.errors import UserError
 from ornstein.files import atomic_path
 from ornstein.hardware import machine
 from ornstein.journal import Journal
+from ornstein.pictures.evaluation import about_system
+from ornstein.pictures.restorer import PrecisionName
+from ornstein.pictures.results import INPUT, Result, summarize
+from ornstein.pictures.scoring import Work
+from ornstein.pictures.systems import System
 from ornstein.process.prediction import Prediction
 from ornstein.report import write_json
 from ornstein.samplers.base import Sampler
@@ -38,11 +43,9 @@ from ornstein.samplers.momentum import GHVB
 from ornstein.samplers.unipc import UniPC
 from ornstein.workers import pool
 from ornstein_restoration import lite0
-from ornstein_restoration.evaluate import DegradationName, about_system, held_out
-from ornstein_restoration.restorer import PrecisionName, Restorer
-from ornstein_restoration.results import INPUT, Result, summarize
-from ornstein_restoration.scoring import Work
-from ornstein_restoration.systems import System
+from ornstein_restoration.evaluate import DegradationName, held_out
+from ornstein_restoration.restorer import Restorer
+from ornstein_restoration.trial import PictureTrial
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "restoration_quality.json"
@@ -128,9 +131,9 @@ def measure(checkpoint: Path, options: argparse.Namespace, there: set[tuple[Any,
             settings = {"row": row, "pictures": [pair.name for pair in pictures.pairs], "place": place}
             folder = hashlib.sha256(json.dumps(settings, default=str).encode()).hexdigest()[:12]
             journal = Journal(Result, options.work / folder, settings)
-            work = Work({name: one} if one else {}, one is None, "default", None, [0], journal, keep=False)
+            work = Work({name: one} if one else {}, one is None, PictureTrial(pictures), [0], journal, keep=False)
             try:
-                work.run(pictures, range(len(pictures)), executor, 4 * max(options.workers, 1), not sys.stderr.isatty())
+                work.run(range(len(pictures)), executor, 4 * max(options.workers, 1), not sys.stderr.isatty())
             except UserError as error:
                 print(f"left out: {name}, {row['sampler']}, {row['asked']} steps: {error}", file=sys.stderr)
                 continue

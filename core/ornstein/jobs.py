@@ -1,8 +1,11 @@
-"""What a command that turns files into files works through: pairs of a source and its target."""
+"""What a command that turns files into files works through: pairs of a source and its target, one after the other."""
 
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from ornstein.errors import UserError
 
@@ -65,3 +68,73 @@ def find_jobs(
         if other != source:
             raise UserError(f"{other} and {source} would both be written to {target}; treat them one after the other")
     return jobs
+
+
+def run_jobs(
+    work: Sequence[tuple[Path, Path]],
+    each: Callable[[Path, Path, Callable[[float], None]], None],
+    units: str,
+    quiet: bool,
+) -> list[Path]:
+    """Do all files; one that fails does not stop the others, and is told of at the end. Returns those written.
+
+    Args:
+        work: of `find_jobs`.
+        each: makes the second file of the first one, and tells the share done since it last did.
+        units: what the bar counts.
+        quiet: no bar, and no list of what is written.
+
+    Raises:
+        UserError: files failed.
+    """
+    written: list[Path] = []
+    failed = 0
+    with _progress(len(work), units, quiet) as bar:
+        for source, target in work:
+            try:
+                each(source, target, bar)
+            except UserError as error:
+                if len(work) == 1:
+                    raise
+                failed += 1
+                bar.message(f"failed: {error}", sys.stderr)
+            else:
+                written.append(target)
+                if not quiet:
+                    bar.message(str(target), sys.stdout)
+            bar.finish(len(written) + failed)
+    if failed:
+        others = "; the others are written" if written else ""
+        raise UserError(f"{failed} of {len(work)} files failed, see above{others}")
+    return written
+
+
+class _Bar:
+    """A bar over files with the time left, and lines printed above it."""
+
+    def __init__(self, count: int, units: str, quiet: bool) -> None:
+        from tqdm import tqdm
+
+        self.bar = tqdm(
+            total=count,
+            disable=True if quiet else None,  # None: no bar where stderr is no terminal
+            bar_format=f"{{l_bar}}{{bar}}| {{n:.1f}}/{{total}} {units} [{{elapsed}}<{{remaining}}]",
+        )
+
+    def __call__(self, share: float) -> None:
+        self.bar.update(min(share, max(0.0, self.bar.total - self.bar.n)))
+
+    def finish(self, done: int) -> None:
+        self.bar.update(done - self.bar.n)
+
+    def message(self, text: str, file: TextIO) -> None:
+        self.bar.write(text, file=file)
+
+
+@contextlib.contextmanager
+def _progress(count: int, units: str, quiet: bool) -> Iterator[_Bar]:
+    bar = _Bar(count, units, quiet)
+    try:
+        yield bar
+    finally:
+        bar.bar.close()

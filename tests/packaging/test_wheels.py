@@ -1,6 +1,7 @@
 """The wheels work without the checkout: everything they need is inside, and the command runs from them."""
 
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -12,7 +13,8 @@ import pytest
 import soundfile
 
 ROOT = Path(__file__).parents[2]
-MEMBERS = {"ornstein": ROOT / "core", "ornstein_speech": ROOT / "apps/speech"}
+APPS = ("infrared", "restoration", "speech")
+MEMBERS = {"ornstein": ROOT / "core"} | {f"ornstein_{app}": ROOT / "apps" / app for app in APPS}
 
 # -I and -S keep the editable installs of the checkout out: their .pth files are not read. Third-party packages come
 # from the environment of the tests, so that nothing is downloaded; `make wheels` does the same with an empty one.
@@ -20,8 +22,9 @@ RUN = """
 import sys
 sys.path[:0] = [{target!r}]
 sys.path.append({site!r})
-import ornstein, ornstein_speech
-assert all(m.__file__.startswith({target!r}) for m in (ornstein, ornstein_speech)), (ornstein, ornstein_speech)
+import ornstein, ornstein_infrared, ornstein_restoration, ornstein_speech
+found = (ornstein, ornstein_infrared, ornstein_restoration, ornstein_speech)
+assert all(m.__file__.startswith({target!r}) for m in found), found
 from ornstein.cli import main
 sys.exit(main({words!r}))
 """
@@ -81,6 +84,23 @@ def test_wheel_brings_nothing_else(wheels: dict[str, Path]) -> None:
 def test_help_runs_from_the_wheels(target: Path, tmp_path: Path) -> None:
     assert "clean a recording" in ornstein(target, tmp_path, "speech", "--help")
     assert "--overwrite" in ornstein(target, tmp_path, "speech", "enhance", "--help")
+    for app in APPS:
+        assert app in ornstein(target, tmp_path)
+    assert "--guidance" in ornstein(target, tmp_path, "infrared", "upscale", "--help")
+
+
+@pytest.mark.parametrize("name", ["ornstein_infrared", "ornstein_restoration"])
+def test_weights_that_are_ignored_go_into_the_wheel(name: str, tmp_path: Path) -> None:
+    """Shipped weights are called like files that an ignore rule names; here one is added to a copy of the app."""
+    member = tmp_path / "member"
+    shutil.copytree(MEMBERS[name], member, ignore=shutil.ignore_patterns("__pycache__"))
+    (member / name / "weights").mkdir(exist_ok=True)
+    (member / name / "weights" / "trial.safetensors").write_bytes(b"weights")
+    (tmp_path / ".gitignore").write_text("*.safetensors\n")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path / "dist")]
+    subprocess.run(command, cwd=member, check=True, capture_output=True, text=True)
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    assert f"{name}/weights/trial.safetensors" in zipfile.ZipFile(wheel).namelist()
 
 
 def test_enhance_runs_from_the_wheels_with_the_shipped_weights(target: Path, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ a pure function of (seed, e, i): neither the number of workers nor the order of 
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -23,6 +22,8 @@ from ornstein_infrared.normalization import FixedRange, Normalization, Percentil
 
 Augmentation = Literal["none", "flip", "flip_rotate"]
 Item = dict[str, Any]
+Signals = tuple[dict[str, Tensor], tuple[float, float]]
+"""Whole frames, and what 0 and 1 stand for."""
 
 
 def item_generator(seed: int, epoch: int, index: int) -> torch.Generator:
@@ -48,7 +49,7 @@ class Frames(Dataset[Item]):
         normalization: the range of a frame, from the measured one where there is one; default: `usual_range`.
         length: items of an epoch; default: the number of pairs.
         epochs: whether random draws change from epoch to epoch; false for validation.
-        in_memory: keep decoded frames, for sets of small files.
+        in_memory: keep whole frames as float32, for small sets.
         seed: of everything random.
 
     Raises:
@@ -91,12 +92,9 @@ class Frames(Dataset[Item]):
         )
         self.augment, self.normalization, self.seed, self.epoch = augment, normalization, seed, 0
         self.length, self.epochs = length or len(self.pairs), epochs
-        self._kept: dict[Path, thermal.Frame] = {}
+        self._kept: dict[Pair, Signals] = {}
         if in_memory:  # before the loading processes are forked, which then share it
-            for pair in self.pairs:
-                for path in (pair.lq, pair.gt):
-                    if path is not None:
-                        self._kept[path] = thermal.read(path)
+            self._kept = {pair: self._read(pair) for pair in self.pairs}
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose draws are made."""
@@ -110,7 +108,7 @@ class Frames(Dataset[Item]):
             raise IndexError(index)
         pair = self.pairs[index % len(self.pairs)]
         generator = item_generator(self.seed, self.epoch, index)
-        signals, limits = self._read(pair)
+        signals, limits = self._kept[pair] if pair in self._kept else self._read(pair)
         if self.crop is not None:
             signals = self._cropped(signals, pair, generator)
         signals = self._augmented(signals, generator)
@@ -119,10 +117,10 @@ class Frames(Dataset[Item]):
         frames = {name: signal.contiguous() for name, signal in signals.items()}
         return {**frames, "name": pair.name, "index": index, "low": limits[0], "high": limits[1]}
 
-    def _read(self, pair: Pair) -> tuple[dict[str, Tensor], tuple[float, float]]:
+    def _read(self, pair: Pair) -> Signals:
         """gt and, where there is one, lq, both in the range of the measured one."""
-        large = self._frame(pair.gt)
-        small = large if pair.lq is None else self._frame(pair.lq)
+        large = thermal.read(pair.gt)
+        small = large if pair.lq is None else thermal.read(pair.lq)
         if pair.lq is not None and tuple(self.scale * side for side in small.size) != large.size:
             raise UserError(
                 f"{pair.lq} has {_size(small)} and {pair.gt} {_size(large)} pixels; "
@@ -136,10 +134,6 @@ class Frames(Dataset[Item]):
         frames = {"lq": small.values, "gt": large.values}
         tensors = {name: _tensor(values, found.low, found.high) for name, values in frames.items()}
         return tensors, (found.low, found.high)
-
-    def _frame(self, path: Path) -> thermal.Frame:
-        kept = self._kept.get(path)
-        return thermal.read(path) if kept is None else kept
 
     def _cropped(self, signals: dict[str, Tensor], pair: Pair, generator: torch.Generator) -> dict[str, Tensor]:
         crop = self.crop

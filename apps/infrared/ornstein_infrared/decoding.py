@@ -234,7 +234,8 @@ def _about_tiff(page: "TiffPage") -> About:
     said, tags = {}, []
     for tag in page.tags.values():
         if tag.code in TEXT_TAGS:
-            said[tag.code] = str(tag.value)
+            if not str(tag.value).startswith('{"shape":'):  # what tifffile says of the array, of which no other is true
+                said[tag.code] = str(tag.value)
         elif tag.code in KEPT_TAGS:
             tags.append(Tag(tag.code, int(tag.dtype), int(tag.count), tag.value))
     resolution = None

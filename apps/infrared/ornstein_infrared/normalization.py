@@ -17,6 +17,9 @@ Array = npt.NDArray[np.floating[Any]]
 CLIP = 1.5
 """Networks see values in [-1.5, 1.5]; what lies beyond is kept apart and comes back with the result."""
 
+ROWS = 256
+"""Rows of a frame that are worked on at once."""
+
 
 @dataclass(frozen=True)
 class Normalized:
@@ -48,8 +51,27 @@ class Normalized:
         if rest or factor < 1 or z.shape != tuple(factor * side for side in self.z.shape):
             raise ValueError(f"a result of the size {z.shape} for a frame of {self.z.shape}; one factor for both sides")
         if self.constant:
-            return _enlarged(self.low + self.excess, factor)
-        return _value(z, self.low, self.high) + _enlarged(self.excess, factor)
+            return self._enlarged(self.low + self.excess, factor)
+        found = self._enlarged(self.excess, factor)
+        for rows in strips(z.shape[0]):
+            found[rows] += _value(z[rows], self.low, self.high)
+        return found
+
+    def _enlarged(self, values: Array, factor: int) -> Array:
+        """By Pillow's bicubic filter; without it nothing is rounded to float32."""
+        if factor == 1:
+            return values.copy()
+        from PIL import Image
+
+        height, width = values.shape
+        middle = float(values.mean())  # float32 is finer around 0
+        source = Image.fromarray((values - middle).astype(np.float32))
+        found = np.empty((factor * height, factor * width))
+        for rows in strips(height):  # several copies of a large result would fill the memory
+            size, box = (factor * width, factor * (rows.stop - rows.start)), (0, rows.start, width, rows.stop)
+            part = source.resize(size, Image.Resampling.BICUBIC, box)
+            found[factor * rows.start : factor * rows.stop] = np.asarray(part, np.float64) + middle
+        return found
 
 
 class Normalization(Protocol):
@@ -92,6 +114,11 @@ class FixedRange:
         return normalize(values, self.low, self.high)
 
 
+def strips(height: int) -> list[slice]:
+    """The rows of an array, some at a time."""
+    return [slice(top, min(top + ROWS, height)) for top in range(0, height, ROWS)]
+
+
 def normalize(values: Array, low: float, high: float) -> Normalized:
     """`values` (H, W) with z = -1 for `low` and 1 for `high`."""
     exact = values.astype(np.float64)
@@ -126,16 +153,3 @@ def plateau(values: Array, limit: float = 0.01, bins: int = 1024, mask: Mask | N
 
 def _value(z: npt.NDArray[np.floating[Any]], low: float, high: float) -> Array:
     return low + (z.astype(np.float64) + 1) * ((high - low) / 2)
-
-
-def _enlarged(values: Array, factor: int) -> Array:
-    """By Pillow's bicubic filter; without it nothing is rounded to float32."""
-    if factor == 1:
-        return values
-    from PIL import Image
-
-    height, width = values.shape
-    middle = float(values.mean())  # float32 is finer around 0
-    large = Image.fromarray((values - middle).astype(np.float32))
-    resized = large.resize((factor * width, factor * height), Image.Resampling.BICUBIC)
-    return np.asarray(resized, np.float64) + middle

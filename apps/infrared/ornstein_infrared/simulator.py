@@ -41,7 +41,8 @@ class Simulator:
     """Draws scenes of `height` x `width` pixels.
 
     Args:
-        height, width: of a scene, at least 64.
+        height: of a scene, at least 64.
+        width: of a scene, at least 64.
         objects: range of their number in 640 x 512 pixels.
         sizes: range of the radius of an object in pixels, in the density r^-3.
         spread: standard deviation in kelvin of an object from the background.
@@ -49,7 +50,8 @@ class Simulator:
         body: range of their temperature in degrees Celsius.
         texture: standard deviation in kelvin of the 1/f texture.
         psf: range of the standard deviation of the lens in pixels.
-        noise, columns: standard deviations in kelvin of every pixel and of every column.
+        noise: standard deviation in kelvin of every pixel.
+        columns: standard deviation in kelvin of every column.
     """
 
     height: int = 512

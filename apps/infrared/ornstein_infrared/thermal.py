@@ -16,6 +16,7 @@ from ornstein.errors import UserError
 from ornstein.jobs import FileKind
 from ornstein.pictures.exif import upright
 from ornstein_infrared import decoding, encoding
+from ornstein_infrared.normalization import strips
 from ornstein_infrared.pixels import Mask, dead_pixels, enlarged, fill
 from ornstein_infrared.planck import Planck
 
@@ -225,11 +226,13 @@ def write(
         raise UserError(f"{path}: a frame in {like.dtype} goes into a file {' or '.join(suffixes)}; change the suffix")
     if not np.isfinite(values).all():
         raise UserError(f"{path} is not written: the frame has values that are NaN or infinite; use float32")
-    stored = (values.astype(np.float64) - like.scale.offset) / like.scale.gain
-    if like.dtype.kind in "ui":
-        limits = np.iinfo(like.dtype)
-        stored = np.rint(stored).clip(limits.min, limits.max)
-    stored = stored.astype(like.dtype)
+    stored = np.empty(values.shape, like.dtype)
+    for rows in strips(values.shape[0]):
+        part = (values[rows].astype(np.float64) - like.scale.offset) / like.scale.gain
+        if like.dtype.kind in "ui":
+            limits = np.iinfo(like.dtype)
+            part = np.rint(part).clip(limits.min, limits.max)
+        stored[rows] = part.astype(like.dtype)
     if restore_mask and like.mask is not None and like.stored is not None:
         size = (values.shape[0], values.shape[1])
         stored = np.where(enlarged(like.mask, size), enlarged(like.stored, size), stored)

@@ -1,12 +1,13 @@
 """What each published benchmark measures; docs/restoration-metrics.md compares them."""
 
 from functools import cache
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from ornstein.pictures.likeness import as_array
+from ornstein.pictures.resizing import imresize_rounded
+from ornstein.pictures.scoring import Scores
 from ornstein_restoration import metrics
 from ornstein_restoration.metrics import Picture
-from ornstein_restoration.resizing import imresize_rounded
 from ornstein_restoration.shadow_metrics import istd
 
 if TYPE_CHECKING:
@@ -49,13 +50,6 @@ NAMES = {
 """Names to print; PSNR is in dB."""
 
 LOWER_IS_BETTER = ("lpips_alex", "gmsd", "lite0", "mae_all", "mae_shadow", "mae_nonshadow")
-
-
-class Scores(NamedTuple):
-    """Metrics by the keys of `NAMES`, and for those that are means over a region its number of pixels."""
-
-    values: dict[str, float]
-    pixels: dict[str, int]
 
 
 def score(

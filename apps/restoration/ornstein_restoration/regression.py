@@ -1,14 +1,10 @@
-"""Restoration without diffusion: one call from the degraded picture to the clean one, as control and as UPSR's g."""
+"""Super-resolution without diffusion: one call from the small picture to the large one, UPSR's g."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
-from ornstein.denoiser import Denoiser, DenoiserLike
-from ornstein.objectives.denoising import Objective, squared_magnitude
+from ornstein.denoiser import Denoiser
 from ornstein.parameterization import OneShot, Parameterization
 from ornstein.pictures.sizes import upscale
 from ornstein.process.affine import Process
@@ -52,26 +48,3 @@ class RegressionUpscaler(Denoiser):
         """The network's picture, in [-1, 1]."""
         large: Tensor = self.network((condition["small"] + 1) / 2)
         return (2 * large - 1).to(x.dtype)
-
-
-@dataclass(frozen=True)
-class RegressionObjective(Objective):
-    """Mean error of the one call at T from y: |.|, or |.|^2."""
-
-    error: Literal["absolute", "squared"] = "absolute"
-
-    def __call__(
-        self,
-        denoiser: DenoiserLike,
-        x0: Tensor,
-        y: Tensor | None = None,
-        *,
-        generator: torch.Generator,
-        **condition: Tensor,
-    ) -> dict[str, Tensor]:
-        if not isinstance(denoiser, Denoiser) or not isinstance(denoiser.process, Prediction) or y is None:
-            raise ValueError("regression trains a Denoiser on Prediction with an observation")
-        observed, seen = denoiser.observe(y)
-        assert observed is not None
-        difference = denoiser(observed, denoiser.process.T, observed, **seen, **condition).x0 - x0
-        return {"loss": difference.abs().mean() if self.error == "absolute" else squared_magnitude(difference).mean()}

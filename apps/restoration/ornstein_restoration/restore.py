@@ -1,16 +1,15 @@
 """Restore and enlarge pictures: from files to files."""
 
-import contextlib
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import Literal
 
 from ornstein import jobs
 from ornstein.errors import UserError
 from ornstein.files import check_target
-from ornstein_restoration.restorer import BlendName, PrecisionName, Restorer
-from ornstein_restoration.solvers import SamplerName
+from ornstein.pictures.restorer import BlendName, PrecisionName
+from ornstein.pictures.solvers import SamplerName
+from ornstein_restoration.restorer import Restorer
 
 TaskName = Literal["low-light", "rain", "shadow"]
 
@@ -182,28 +181,10 @@ def _find_jobs(inputs: Path | str | list[Path] | list[str], output: Path) -> lis
 def _run(
     restorer: Restorer, work: list[tuple[Path, Path]], mask: Path | None, seed: int, overwrite: bool, quiet: bool
 ) -> list[Path]:
-    """Do all files; one that fails does not stop the others, and is told of at the end."""
-    several = len(work) > 1
-    written: list[Path] = []
-    failed = 0
-    with _progress(len(work), quiet) as bar:
-        for source, target in work:
-            try:
-                _restore_file(restorer, source, target, mask, seed, overwrite, bar)
-            except UserError as error:
-                if not several:
-                    raise
-                failed += 1
-                bar.message(f"failed: {error}", sys.stderr)
-            else:
-                written.append(target)
-                if not quiet:
-                    bar.message(str(target), sys.stdout)
-            bar.finish(len(written) + failed)
-    if failed:
-        others = "; the others are written" if written else ""
-        raise UserError(f"{failed} of {len(work)} files failed, see above{others}")
-    return written
+    def restore_file(source: Path, target: Path, on_progress: Callable[[float], None]) -> None:
+        _restore_file(restorer, source, target, mask, seed, overwrite, on_progress)
+
+    return jobs.run_jobs(work, restore_file, "pictures", quiet)
 
 
 def _restore_file(
@@ -237,34 +218,3 @@ def _mask_of(source: Path, mask: Path) -> Path:
     if len(found) != 1:
         raise UserError(f"{mask} holds {len(found)} masks called {source.stem}; one is needed")
     return found[0]
-
-
-class _Bar:
-    """A bar over pictures with the time left, and lines printed above it."""
-
-    def __init__(self, count: int, quiet: bool) -> None:
-        from tqdm import tqdm
-
-        self.bar = tqdm(
-            total=count,
-            disable=True if quiet else None,  # None: no bar where stderr is no terminal
-            bar_format="{l_bar}{bar}| {n:.1f}/{total} pictures [{elapsed}<{remaining}]",
-        )
-
-    def __call__(self, share: float) -> None:
-        self.bar.update(min(share, max(0.0, self.bar.total - self.bar.n)))
-
-    def finish(self, done: int) -> None:
-        self.bar.update(done - self.bar.n)
-
-    def message(self, text: str, file: TextIO) -> None:
-        self.bar.write(text, file=file)
-
-
-@contextlib.contextmanager
-def _progress(count: int, quiet: bool) -> Iterator[_Bar]:
-    bar = _Bar(count, quiet)
-    try:
-        yield bar
-    finally:
-        bar.bar.close()

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ornstein.pictures.resizing import imresize, imresize_rounded
 from ornstein_restoration.colour import White, lab
 from ornstein_restoration.metrics import Array, Picture, pair, psnr, ssim_volume, ssim_volume_map
-from ornstein_restoration.resizing import imresize, imresize_rounded
 
 Mask = npt.NDArray[np.bool_]
 

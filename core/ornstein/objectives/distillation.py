@@ -54,7 +54,8 @@ class OneStepDistillation(Objective):
         |f(x0', 1) - x_T|^2                   with `learn_noise`: the way back, at the first level,
         |f(sg[f(x0, 1)], T) - x0|^2           with `use_clean`: the noise of the clean signal leads to the clean signal.
 
-    f is the network's output, which must be x0 (`X0`). Means over all values. The student begins as the teacher.
+    f is the estimate of x0, which in the publication is the network's output (`X0`). Means over all values. The student
+    begins as the teacher.
 
     Args:
         teacher: the trained denoiser, or a checkpoint (.safetensors) of it; frozen, in no checkpoint of the student.
@@ -99,15 +100,15 @@ class OneStepDistillation(Objective):
         teacher = self._teacher.to(x0.device).seeing(y, condition)
         aim = self.sampler(teacher, start, y, None, None, **condition)
 
-        found = student.output(start, last, y, **condition)
+        found = student(start, last, y, **condition).x0
         losses = {"student": (found - aim).square().mean()}
         if self.learn_noise:
-            back = student.output(aim, first, y, **condition)
+            back = student(aim, first, y, **condition).x0
             losses["noise"] = (back - start).square().mean()
         if self.use_clean:
             with torch.no_grad():
-                clean_start = student.output(x0, first, y, **condition)
-            losses["clean"] = (student.output(clean_start, last, y, **condition) - x0).square().mean()
+                clean_start = student(x0, first, y, **condition).x0
+            losses["clean"] = (student(clean_start, last, y, **condition).x0 - x0).square().mean()
         loss = torch.stack(list(losses.values())).sum()
         for index, term in enumerate(self.terms):
             losses[f"term_{index}"] = term.between(student, found, x0 if term.clean else aim)

@@ -60,7 +60,8 @@ class RandomKernel:
         padded_size: of the result.
         weights: of isotropic and anisotropic Gaussian, both generalised, both plateau.
         sigma: range of the standard deviations in pixels.
-        beta_gaussian, beta_plateau: ranges of the exponent; half of the draws lie below 1, half above.
+        beta_gaussian: range of the exponent; half of the draws lie below 1, half above.
+        beta_plateau: the same of the plateau.
         sinc_probability: of a low-pass in place of these, with a cut-off between pi/3 (pi/5 from size 13 on) and pi.
     """
 

@@ -29,7 +29,8 @@ class Stage:
         kernel: of the blur.
         blur_probability: of blurring at all.
         resize_weights: of enlarging, shrinking, keeping the size.
-        enlarge, shrink: ranges of the factor.
+        enlarge: range of the factor above 1.
+        shrink: range of the factor below 1.
         gaussian_probability: of Gaussian noise; shot noise otherwise.
         gaussian_sigma: standard deviation in levels of 255.
         poisson_scale: factor of the shot noise.
@@ -66,7 +67,8 @@ class RealESRGAN:
 
     Args:
         scale: factor of the result.
-        first, second: the stages; the factors of the second are relative to size / scale.
+        first: the first stage.
+        second: the second one, whose factors are relative to size / scale.
         second_probability: of the blur, resize and noise of the second stage; 0.5 in the recipe of DifIISR.
         sinc: last low-pass.
         sharpen: degrade the unsharp-masked image (`use_sharp`; off where UPSR trains).

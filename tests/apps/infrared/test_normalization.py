@@ -109,3 +109,19 @@ def test_settings_are_checked_and_travel() -> None:
     for wrong in (lambda: PercentileLinear(60, 40), lambda: FixedRange(3, 3), lambda: plateau(np.ones((3, 3)), 0)):
         with pytest.raises(UserError, match="; give"):
             wrong()
+
+
+@pytest.mark.parametrize("factor", [1, 2, 4])
+def test_strips_change_nothing(factor: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large results are made some rows at a time, with the filter looking beyond them."""
+    from ornstein_infrared import normalization
+
+    rng = np.random.default_rng(0)
+    values = 3000 + 40 * rng.normal(size=(50, 30))
+    values[20, 10] = 9000  # beyond the range: enlarged apart
+    found = PercentileLinear()(values)
+    z = rng.uniform(-1, 1, (factor * 50, factor * 30)).astype(np.float32)
+    whole = found.values(z)
+    monkeypatch.setattr(normalization, "ROWS", 7)
+    np.testing.assert_allclose(found.values(z), whole, atol=2e-3)
+    assert whole.max() > 7000

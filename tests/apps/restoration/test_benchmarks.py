@@ -6,9 +6,9 @@ from typing import get_args
 import numpy as np
 import pytest
 
+from ornstein.pictures.resizing import imresize_rounded
 from ornstein_restoration import metrics
 from ornstein_restoration.benchmarks import LOWER_IS_BETTER, NAMES, Protocol, score
-from ornstein_restoration.resizing import imresize_rounded
 
 
 def pictures(height: int = 40, width: int = 44) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -18,14 +18,15 @@ from ornstein.errors import UserError
 from ornstein.journal import FOLDER
 from ornstein.networks.unet import UNet
 from ornstein.parameterization import OneShot
+from ornstein.pictures.evaluation import FILES
+from ornstein.pictures.results import INPUT
+from ornstein.pictures.systems import System, combine
 from ornstein.process.residual_shift import ResidualShift
 from ornstein.samplers.ancestral import Ancestral
-from ornstein_restoration import scoring
-from ornstein_restoration.evaluate import FILES, evaluate, held_out
+from ornstein_restoration.evaluate import evaluate, held_out
 from ornstein_restoration.metrics import psnr_rgb
 from ornstein_restoration.representation import PictureSpace
-from ornstein_restoration.results import INPUT
-from ornstein_restoration.systems import System, combine
+from ornstein_restoration.trial import PictureTrial
 
 Save = Callable[[Path, np.ndarray], Path]
 
@@ -126,16 +127,16 @@ def test_interrupted_evaluation_goes_on(
     options: dict[str, Any] = {"checkpoint": weights, "workers": 0, "quiet": True}
     evaluate(pairs, output=tmp_path / "whole", **options)
     calls = 0
-    timed = scoring.timed
+    restore = PictureTrial.restore
 
     def interrupting(*arguments: Any) -> Any:
         nonlocal calls
         calls += 1
         if calls == 3:
             raise KeyboardInterrupt
-        return timed(*arguments)
+        return restore(*arguments)
 
-    monkeypatch.setattr(scoring, "timed", interrupting)
+    monkeypatch.setattr(PictureTrial, "restore", interrupting)
     output = tmp_path / "parts"
     with pytest.raises(KeyboardInterrupt):
         evaluate(pairs, output=output, **options)

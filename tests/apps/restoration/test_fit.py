@@ -47,9 +47,7 @@ def recipe(folder: Path, root: Path, scale: int = 4, regression: bool = False, *
                     "parameterization": {"class_path": "ornstein.parameterization.OneShot"},
                 },
             },
-            "objective": {"class_path": "ornstein_restoration.regression.RegressionObjective"}
-            if regression
-            else levels,
+            "objective": {"class_path": "ornstein.objectives.regression.RegressionObjective"} if regression else levels,
             "sampler": {
                 "class_path": "ornstein.samplers.ancestral.Ancestral",
                 "init_args": {"steps": 1 if regression else 4, "eta": 0.0},

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from reference_vectors import ReferenceFile, reference_files
 
 from ornstein.pictures.likeness import luma
+from ornstein.pictures.resizing import imresize, imresize_rounded
 from ornstein_restoration import metrics, shadow_metrics
 from ornstein_restoration.colour import lab
-from ornstein_restoration.resizing import imresize, imresize_rounded
 
 PSNR = [metrics.psnr_rgb, metrics.psnr_rgb_rounded, metrics.psnr_y, metrics.psnr_y_rounded]
 SSIM = [

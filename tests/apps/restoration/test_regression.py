@@ -10,13 +10,14 @@ from ornstein import checkpoint
 from ornstein.denoiser import Denoiser
 from ornstein.errors import UserError
 from ornstein.networks.unet import UNet
+from ornstein.objectives.regression import RegressionObjective
 from ornstein.parameterization import OneShot
 from ornstein.pictures.sampling import Model, restore_picture
 from ornstein.process.prediction import Prediction
 from ornstein.process.rddm import RDDM
 from ornstein.samplers.ancestral import Ancestral
 from ornstein.tiles import Tiling
-from ornstein_restoration.regression import RegressionObjective, RegressionUpscaler
+from ornstein_restoration.regression import RegressionUpscaler
 from ornstein_restoration.representation import PictureSpace
 from ornstein_restoration.task import RestorationTask
 

@@ -10,9 +10,8 @@ import pytest
 from PIL import Image
 
 from ornstein.journal import Journal
-from ornstein.report import plain, text_table
-from ornstein_restoration.evaluation_report import TRUTH, before_and_after, worst_crop, write_report
-from ornstein_restoration.results import (
+from ornstein.pictures.evaluation_report import TRUTH, before_and_after, worst_crop, write_report
+from ornstein.pictures.results import (
     INPUT,
     Result,
     caption,
@@ -24,6 +23,7 @@ from ornstein_restoration.results import (
     summarize,
     write_csv,
 )
+from ornstein.report import plain, text_table
 
 NAMES = {"psnr_rgb": "PSNR", "mae_shadow": "Lab MAE shadow", "lpips_alex": "LPIPS"}
 

@@ -21,7 +21,8 @@ class RealESRGAN:
 
     Args:
         scale: factor of the result.
-        first, second: the stages.
+        first: the first stage.
+        second: the second one.
         second_probability: of the second stage.
     """
 

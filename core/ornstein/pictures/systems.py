@@ -1,16 +1,18 @@
 """What an evaluation compares: checkpoints, each with samplers and numbers of steps."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from ornstein.errors import UserError
-from ornstein_restoration.solvers import SamplerName
+from ornstein.pictures.solvers import SamplerName
 
 if TYPE_CHECKING:
-    from ornstein_restoration.restorer import Restorer
+    from ornstein.pictures.restorer import PictureRestorer
+
+P = TypeVar("P", bound="PictureRestorer[Any]")
 
 
 @dataclass(frozen=True)
@@ -45,24 +47,22 @@ def combine(checkpoints: Any, samplers: Any, steps: Any) -> list[System]:
     return [System(*parts) for parts in itertools.product(*several) if parts[0] is not None]
 
 
-def load(systems: Sequence[System], **options: Any) -> dict[str, "Restorer"]:
-    """Load every system under a name that tells it from the others; a checkpoint is loaded once, with `options` of
-    `Restorer`.
+def load(systems: Sequence[System], make: Callable[..., P]) -> dict[str, P]:
+    """Load every system under a name that tells it from the others; a checkpoint is loaded once, by
+    `make(checkpoint, sampler=..., steps=...)`.
 
     Raises:
         UserError: a system cannot be loaded, or two of them are the same.
     """
-    from ornstein_restoration.restorer import Restorer
-
-    loaded: dict[Path, Restorer] = {}
-    restorers: dict[str, Restorer] = {}
+    loaded: dict[Path, P] = {}
+    restorers: dict[str, P] = {}
     many = [len({getattr(system, part) for system in systems}) > 1 for part in ("checkpoint", "sampler")]
     for system in systems:
         settings: dict[str, Any] = {"sampler": system.sampler, "steps": system.steps}
         if system.checkpoint in loaded:
             restorer = loaded[system.checkpoint].having(**settings)
         else:
-            restorer = loaded[system.checkpoint] = Restorer(system.checkpoint, **settings, **options)
+            restorer = loaded[system.checkpoint] = make(system.checkpoint, **settings)
         calls = restorer.model.evaluations
         parts = [
             system.checkpoint.stem if many[0] else "model",

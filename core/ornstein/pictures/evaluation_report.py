@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ornstein.analysis.statistics import extremes
+from ornstein.pictures.results import INPUT, Result, caption, gains, main_table, pooled_table
 from ornstein.report import Figure, Page, gain_png
-from ornstein_restoration.results import INPUT, Result, caption, gains, main_table, pooled_table
 
 Array = npt.NDArray[np.floating]
 
@@ -30,6 +30,7 @@ def write_report(
     examples: int,
     metric: str = "psnr_rgb",
     title: str = "Image restoration: evaluation",
+    more: Callable[[Mapping[str, Array]], tuple[str, bytes]] | None = None,
 ) -> None:
     """Write the page, over an old one.
 
@@ -39,10 +40,12 @@ def write_report(
         names: metrics to show and their names to print.
         notes: lines below the table.
         results: of all pictures and systems.
-        pictures: (3, H, W) in [0, 1] by system, and of `TRUTH`, given the index of a picture; all of one size.
+        pictures: (C, H, W), C 3 or 1, in [0, 1] by system, and of `TRUTH`, given the index of a picture; all of one
+            size.
         examples: how many of the first pictures to show beside the worst, the median and the best; 0 shows none.
         metric: what the gain is taken in.
         title: of the page.
+        more: makes a plot of the shown pictures, (what it shows, PNG), to stand below them.
 
     Raises:
         UserError: the page cannot be written.
@@ -71,6 +74,8 @@ def write_report(
         page.heading(f"{next(iter(own.values())).file}{why}")
         captions = {name: caption(own[name].scores if name in own else None, names) for name in shown}
         page.figures(before_and_after(shown, captions, main))
+        if more is not None:
+            page.image(*more(shown))
     page.write(path, overwrite=True)
 
 
@@ -102,17 +107,18 @@ def worst_crop(truth: Array, restored: Array, side: int) -> tuple[int, int]:
 
 
 def png(picture: Array) -> bytes:
-    """An 8 bit PNG of a picture (3, H, W) in [0, 1]."""
+    """An 8 bit PNG of a picture (3, H, W), or (1, H, W) in grey, in [0, 1]."""
     from PIL import Image
 
     values = np.rint(np.asarray(picture, np.float64).clip(0, 1) * 255).astype(np.uint8)
+    values = values[0] if len(values) == 1 else np.ascontiguousarray(values.transpose(1, 2, 0))
     buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(values.transpose(1, 2, 0))).save(buffer, "PNG")
+    Image.fromarray(values).save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def _reduced(picture: Array) -> Array:
-    from ornstein_restoration.resizing import imresize
+    from ornstein.pictures.resizing import imresize
 
     scale = OVERVIEW / max(picture.shape[1:])
     return picture if scale >= 1 else imresize(picture, scale)

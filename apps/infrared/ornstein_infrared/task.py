@@ -1,0 +1,180 @@
+"""Training of a model that enlarges infrared frames."""
+
+import math
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ornstein.denoiser import Denoiser
+from ornstein.errors import UserError
+from ornstein.latent import LatentDenoiser
+from ornstein.objectives.denoising import Objective
+from ornstein.pictures.sampling import Model, restore_picture
+from ornstein.published_shift import read_autoencoder
+from ornstein.samplers.base import Sampler
+from ornstein.tiles import Tiling
+from ornstein.training.data import is_repeat
+from ornstein.training.schedule import Schedule
+from ornstein.training.seeds import derive_seed
+from ornstein.training.task import Batch, Task
+from ornstein_infrared import thermal
+from ornstein_infrared.degradations.bicubic import enlarge
+from ornstein_infrared.metrics import psnr_gray, spectrum_distance, ssim_gray
+from ornstein_infrared.representation import ThermalSpace
+
+PERFECT = 100.0
+"""PSNR in dB that counts for a frame restored without error."""
+
+
+class InfraredTask(Task):
+    """Trains a denoiser on frames, on pixels or on latents; validation enlarges whole frames and scores them.
+
+    Args:
+        denoiser: the network, its process and parameterization.
+        objective: the loss.
+        sampler: how validation and the exported checkpoint sample.
+        representation: frames to what the process runs on.
+        optimizer: makes the optimizer from the trainable parameters.
+        schedule: learning rate over the steps.
+        seed: of every draw in training and validation.
+        compile: compile the network with torch.compile when training begins.
+        channels_last: keep the network's tensors in channels-last format: faster bf16 convolutions on GPUs.
+        log_grad_norm: log the norm of the whole gradient at every step.
+        init_from: an exported checkpoint (.safetensors) of the same network to begin with, or to validate and test.
+        autoencoder_from: autoencoder_vq_f4.pth or one of our files, for the autoencoder of the denoiser; init_from and
+            a Lightning checkpoint win over it.
+        tile: side of the tiles of frames in validation, in pixels of the measured frame; null for whole frames.
+    """
+
+    app: ClassVar[str] = "infrared"
+    predicted: ClassVar[str] = "enlarged frames"
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        objective: Objective,
+        sampler: Sampler,
+        representation: ThermalSpace = ThermalSpace(),  # noqa: B008  # frozen
+        optimizer: Callable[[Iterable[Tensor]], torch.optim.Optimizer] = lambda weights: torch.optim.Adam(
+            weights, lr=1e-4, fused=True
+        ),
+        schedule: Schedule = Schedule(),  # noqa: B008  # frozen
+        seed: int = 0,
+        compile: bool = False,
+        channels_last: bool = False,
+        log_grad_norm: bool = False,
+        init_from: Path | None = None,
+        autoencoder_from: Path | None = None,
+        tile: int | None = None,
+    ) -> None:
+        super().__init__(
+            denoiser, objective, sampler, optimizer, schedule, seed, compile, channels_last, log_grad_norm, init_from
+        )
+        self.representation = representation
+        self.autoencoder_from = autoencoder_from
+        self.tiling = None if tile is None else Tiling(size=tile, overlap=tile // 8)
+
+    def prepare_batch(self, batch: Batch) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
+        """x0 and what the denoiser observes, in [-1, 1], of the clean and the measured frames, or cached latents."""
+        if "x0" in batch:
+            if not isinstance(self.denoiser, LatentDenoiser):
+                raise UserError("the data are latents and the model works on pixels; leave data.latents out")
+            return batch["x0"], batch["y"], {"measured": batch["measured"]}
+        x0 = self.representation.forward(batch["gt"])
+        if isinstance(self.denoiser, LatentDenoiser):
+            x0 = self.denoiser.latents(x0)
+        return x0, self.representation.observation(batch["lq"]), {}
+
+    def setup(self, stage: str) -> None:
+        if self.autoencoder_from is not None:
+            self._fill_autoencoder(self.autoencoder_from)
+        super().setup(stage)
+        scale = getattr(getattr(self.trainer, "datamodule", None), "scale", self.representation.scale)
+        if scale != self.representation.scale:
+            raise UserError(
+                f"the data have scale {scale}, the representation {self.representation.scale}; "
+                "set data.scale and model.representation.scale to the same"
+            )
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Of enlarged frames over their range: PSNR in dB, its gain over bicubic enlargement, SSIM, and the distance of
+        amplitudes."""
+        self._score(batch, batch_idx, "val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """The scores of validation, named test/..."""
+        self._score(batch, batch_idx, "test")
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> list[Tensor]:
+        """Enlarged frames (1, H, W), each also written to DEFAULT_ROOT_DIR/predictions: NAME.png of levels, NAME.tif in
+        float32 of everything else, in the unit of the file.
+
+        Raises:
+            UserError: a file exists already, or cannot be written.
+        """
+        restored = self.restore_batch(batch, batch_idx)
+        if self.is_trial or is_repeat(batch):  # a trial leaves no files; that of a repeat is another rank's, or written
+            return restored
+        for i, frame in enumerate(restored):
+            low, high = float(batch["low"][i]), float(batch["high"][i])
+            levels = (low, high) == (0.0, 255.0)
+            target = self.predictions / f"{batch['name'][i]}{'.png' if levels else '.tif'}"
+            self.require_new([target])
+            like = thermal.Frame(
+                np.zeros((1, 1), np.float32),
+                np.dtype(np.uint8 if levels else np.float32),
+                thermal.Scale(unit="levels" if levels else "unknown"),
+            )
+            thermal.write(target, low + (high - low) * frame[0].double().numpy(), like)
+        return restored
+
+    def restore_batch(self, batch: Batch, batch_idx: int) -> list[Tensor]:
+        """Enlarge whole frames; every item's noise is its own, whatever the batch."""
+        model = Model(self.denoiser, self.sampler, self.representation)
+        seeds = [derive_seed(self.seed, "sample", i) for i in self._identities(batch, batch_idx)]
+        with torch.compiler.set_stance("force_eager"):  # frames have many sizes; each would compile anew
+            return [
+                restore_picture(model, frame, None, seed=seeds[i], tiling=self.tiling, device=self.device)
+                for i, frame in enumerate(batch["lq"])
+            ]
+
+    def _losses(self, batch: Batch, generator: torch.Generator) -> tuple[dict[str, Tensor], int]:
+        with torch.autocast(self.device.type, enabled=False):
+            x0, y, condition = self.prepare_batch(batch)
+        denoiser = self.denoiser
+        if "x0" in batch and isinstance(denoiser, LatentDenoiser):
+            denoiser = denoiser.on_latents()
+        return self.objective(denoiser, x0, y, generator=generator, **condition), len(x0)
+
+    def _score(self, batch: Batch, batch_idx: int, stage: str) -> None:
+        repeat = is_repeat(batch)
+        for i, restored in enumerate(self.restore_batch(batch, batch_idx)):
+            clean, lq = batch["gt"][i].float().cpu(), batch["lq"][i : i + 1].float().cpu()
+            scores = {
+                "psnr": _psnr(clean, restored),
+                "ssim": ssim_gray(clean, restored),
+                "spectrum": spectrum_distance(clean, restored),
+            }
+            scores["psnr_gain"] = scores["psnr"] - _psnr(clean, enlarge(lq, self.representation.scale)[0])
+            finite = {f"{stage}/{name}": value for name, value in scores.items() if not math.isnan(value)}
+            self.log_means(finite, int(not repeat))
+
+    def _fill_autoencoder(self, path: Path) -> None:
+        if not isinstance(self.denoiser, LatentDenoiser):
+            raise UserError(f"{type(self.denoiser).__name__} has no autoencoder; leave model.autoencoder_from out")
+        trained = read_autoencoder(path, self.app).state_dict()
+        own = self.denoiser.autoencoder
+        if {name: value.shape for name, value in trained.items()} != {
+            name: value.shape for name, value in own.state_dict().items()
+        }:
+            raise UserError(f"{path} holds another autoencoder than the recipe; give the file that fits it")
+        own.load_state_dict(trained)
+
+
+def _psnr(clean: Tensor, frame: Tensor) -> float:
+    """`psnr_gray`, and 100 dB where the frames are equal: a mean over frames has to be finite."""
+    return min(PERFECT, psnr_gray(clean, frame))
