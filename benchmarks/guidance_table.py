@@ -65,7 +65,7 @@ def adaptive(scale: float, count: int = 100, batches: int = 5) -> list[dict[str,
     history = record_guidance(guidance, SAMPLER, fitted, label=label)
     times, prediction = history.times.tolist(), fit_linear_prediction(history)
     rows: dict[str, DenoiserLike] = {"classifier-free": guidance, "none": counted}
-    for threshold in (0.999, 0.9995):
+    for threshold in (0.991, 0.999, 0.9995):
         rows[f"adaptive {threshold}"] = AdaptiveGuidance(guidance, threshold)
     for first, threshold in ((4, 0.999), (6, 0.999), (6, 0.9995)):
         inner = AdaptiveGuidance(guidance, threshold)

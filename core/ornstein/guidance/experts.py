@@ -41,6 +41,8 @@ class NoiseRangeExperts(nn.Module):
     def route(self, t: Tensor) -> Tensor:
         """Index of the expert for each of `t` (B,)."""
         count = len(self.experts)
+        if bool((t > self.T).any()):
+            raise UserError(f"the experts divide times up to {self.T:g}, and t is {float(t.max()):g}; give them that T")
         return (t.double() * count / self.T).floor().long().clamp(0, count - 1)
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:

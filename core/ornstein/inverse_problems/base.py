@@ -4,6 +4,7 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from ornstein.denoiser import DenoiserLike
@@ -20,6 +21,15 @@ def require_positive(divisor: Tensor, name: str, method: str, process: Process, 
         raise SamplingError(
             f"{method} needs {name} > 0, which {type(process).__name__} has not at t = {float(t):g}; "
             f"begin below, for example UniformGrid(start={0.98 * float(t):g})"
+        )
+
+
+def require_one_level(process: Process, method: str) -> None:
+    """Raise SamplingError for a process whose noise has another level at every pixel, which `method` does not know."""
+    if process.scalar()[1] is not None or process.coefficients(torch.tensor(process.T / 2)).s.numel() > 1:
+        raise SamplingError(
+            f"{method} takes one noise level for all pixels, and this {type(process).__name__} has a map of them; "
+            "leave its weights away, or take DPS"
         )
 
 
@@ -67,6 +77,6 @@ class CorrectedDDIM(PosteriorSampler):
         process = denoiser.process
         for t, s in self.pairs(process):
             x0, change = self.correction(denoiser, x, t, s, y, condition)
-            last = bool(process.step_weights(t, s, self.eta).noise == 0)
+            last = not bool((process.step_weights(t, s, self.eta).noise != 0).any())
             x = process.step(x, t, s, x0, y, None if last else drawn(noise, x), self.eta) + self.scale * change
             yield x

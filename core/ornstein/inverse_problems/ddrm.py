@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ornstein.denoiser import DenoiserLike
 from ornstein.errors import UserError
-from ornstein.inverse_problems.base import PosteriorSampler, require_positive
+from ornstein.inverse_problems.base import PosteriorSampler, require_one_level, require_positive
 from ornstein.inverse_problems.operators import SpectralOperator
 from ornstein.noise import Noise
 from ornstein.process.affine import Process, combine
@@ -40,6 +40,7 @@ class DDRM(PosteriorSampler):
     def start(self, process: Process, noise: Noise, y: Tensor | None = None) -> Tensor:
         """The paper's q(x_T | r): around r_i/s_i where that is less noisy than x_T, around 0 elsewhere."""
         t = self.grid(process, self.steps)[0]
+        require_one_level(process, "DDRM")
         a, b, s, _ = process.coefficients(t)
         require_positive(a, "a", "DDRM", process, t)
         like = self.operator.signal_like(self.measurement)
@@ -69,6 +70,7 @@ class DDRM(PosteriorSampler):
         **condition: Tensor,
     ) -> Iterator[Tensor]:
         process, operator = denoiser.process, self.operator
+        require_one_level(process, "DDRM")
         values = operator.kept(x)
         measured = operator.measured_to_spectral(self.measurement)
         kept = (1 - self.eta**2) ** 0.5

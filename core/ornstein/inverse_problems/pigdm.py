@@ -9,7 +9,7 @@ from ornstein.denoiser import DenoiserLike
 from ornstein.errors import UserError
 from ornstein.estimate import Estimate
 from ornstein.guidance.gradient import raise_score
-from ornstein.inverse_problems.base import CorrectedDDIM, require_positive
+from ornstein.inverse_problems.base import CorrectedDDIM, require_one_level, require_positive
 from ornstein.inverse_problems.operators import LinearOperator
 from ornstein.process.affine import as_time, combine
 
@@ -28,6 +28,7 @@ class PiGDM(CorrectedDDIM):
     def correction(
         self, denoiser: DenoiserLike, x: Tensor, t: Tensor, s: Tensor, y: Tensor | None, condition: dict[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
+        require_one_level(denoiser.process, "PiGDM")
         a_t, _, s_t, _ = denoiser.process.coefficients(t)
         require_positive(s_t, "s", "PiGDM", denoiser.process, t)
         variance = float(s_t**2 / (a_t**2 + s_t**2))
@@ -63,6 +64,7 @@ class PseudoinverseGuidance:
             raise UserError(f"sigma {sigma} and data_std {data_std} must be positive; give a small sigma such as 1e-3")
         if not bool(measurement.isfinite().all()):
             raise UserError("the measurement holds NaN or infinity; mend or mask it first")
+        require_one_level(denoiser.process, "pseudoinverse guidance")
         self.denoiser = denoiser
         self.process = denoiser.process
         self.operator, self.measurement = operator, measurement

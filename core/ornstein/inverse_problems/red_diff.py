@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ornstein.denoiser import DenoiserLike
-from ornstein.inverse_problems.base import PosteriorSampler, require_positive
+from ornstein.inverse_problems.base import PosteriorSampler, require_one_level, require_positive
 from ornstein.noise import Noise
 from ornstein.process.affine import Process
 from ornstein.samplers.base import drawn
@@ -62,6 +62,7 @@ class REDDiff(PosteriorSampler):
         noise: Noise | None = None,
         **condition: Tensor,
     ) -> Iterator[Tensor]:
+        require_one_level(denoiser.process, "RED-diff")
         mu = x.clone()
         optimizer = torch.optim.Adam([mu], lr=self.learning_rate, betas=(0.9, 0.99), eps=self.epsilon)
         for t, _ in self.pairs(denoiser.process):

@@ -9,6 +9,7 @@ from ornstein.analysis.mixture import MixtureDenoiser
 from ornstein.guidance.gradient import ClassifierGuidance, EnergyGuidance
 from ornstein.inverse_problems.base import PosteriorSampler
 from ornstein.inverse_problems.ddrm import DDRM
+from ornstein.inverse_problems.dps import DPS
 from ornstein.inverse_problems.operators import Matrix
 from ornstein.inverse_problems.pigdm import PiGDM, PseudoinverseGuidance
 from ornstein.inverse_problems.red_diff import REDDiff
@@ -61,3 +62,17 @@ def test_guidance_leaves_a_state_without_signal_alone(name: str, kind: str) -> N
     found, without = sampler(guided, x, y), sampler(plain, x, y)
     assert found.isfinite().all()
     assert not torch.allclose(found, without, atol=1e-3)
+
+
+@pytest.mark.parametrize(("method", "name"), [(DDRM, "DDRM"), (PiGDM, "PiGDM"), (REDDiff, "RED-diff")])
+def test_a_map_of_noise_levels_is_named(method: type[PosteriorSampler], name: str) -> None:
+    sampler = method(steps=5, grid=UniformGrid(), operator=H, measurement=MEASURED)
+    with pytest.raises(SamplingError, match=f"{name} takes one noise level for all pixels, and this UPSR has a map"):
+        run(sampler, PROCESSES["UPSR"])
+    with pytest.raises(SamplingError, match="one noise level"):
+        PseudoinverseGuidance(MixtureDenoiser(MIXTURE, PROCESSES["UPSR"]), H, MEASURED, 0.1)
+
+
+def test_dps_takes_a_map_of_noise_levels() -> None:
+    sampler = DPS(steps=5, grid=UniformGrid(), operator=H, measurement=MEASURED, eta=1.0)
+    assert run(sampler, PROCESSES["UPSR"]).isfinite().all()
