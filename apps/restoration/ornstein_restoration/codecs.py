@@ -19,16 +19,17 @@ if TYPE_CHECKING:
 
 def sixteen_bits(path: Path, picture: "PIL.Image") -> npt.NDArray[np.uint16] | None:
     """Values (H, W[, channels]) of a picture with 16 bits, None if it has 8."""
-    import imagecodecs
-    import tifffile
-
     if picture.format == "PNG":
         data = path.read_bytes()
         if data[24] != 16:  # the bit depth, in the header that opens every PNG
             return None
+        import imagecodecs
+
         picture.load()  # checks what follows: imagecodecs takes a file without its end
         return np.asarray(imagecodecs.png_decode(data), dtype=np.uint16)
     if picture.format == "TIFF":
+        import tifffile
+
         with tifffile.TiffFile(path) as file:
             page = file.pages.first
             if page.dtype == np.uint8 or page.bitspersample == 1:
