@@ -1,6 +1,7 @@
 """fit, validate, test and predict: Lightning's command line over one flat recipe, with its traps closed."""
 
 import logging
+import pickle
 import re
 import warnings
 import zipfile
@@ -161,6 +162,18 @@ def run_lightning(
         )
     except MisconfigurationException as error:
         raise UserError(f"{error} (see: {prog} {verb} --help)") from error
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            "the file of --ckpt_path is no checkpoint of fit; those of published code have an import command"
+        ) from error
+    except RuntimeError as error:
+        if "loading state_dict for" not in str(error):
+            raise
+        first = str(error).splitlines()[1:2] or [""]
+        raise UserError(
+            f"the checkpoint of --ckpt_path holds another network than the recipe ({first[0].strip()}); "
+            "give the recipe that it was trained with"
+        ) from error
 
 
 def _no_tips(record: logging.LogRecord) -> bool:

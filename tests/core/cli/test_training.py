@@ -200,6 +200,21 @@ def test_what_is_no_checkpoint_of_fit(recipe: str, tmp_path: Path, capfd: pytest
         assert expected in complaint(capfd, "--config", recipe, "--ckpt_path", str(tmp_path / name))
 
 
+def test_a_checkpoint_of_another_network_or_program(
+    recipe: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--config", recipe, "--trainer.max_steps", "1"]
+    assert fit(*words) == 0
+    made = next(Path().rglob("*.ckpt"))
+    torch.save({"state_dict": {}, "object": Path}, tmp_path / "published.ckpt")
+    assert "import command" in complaint(capfd, *words, "--ckpt_path", str(tmp_path / "published.ckpt"))
+    content = torch.load(made, weights_only=True)
+    content["state_dict"] = {name: tensor[..., :0] for name, tensor in content["state_dict"].items()}
+    torch.save(content, tmp_path / "other.ckpt")
+    told = complaint(capfd, *words, "--ckpt_path", str(tmp_path / "other.ckpt"))
+    assert "another network than the recipe (size mismatch for" in told
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
