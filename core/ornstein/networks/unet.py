@@ -63,8 +63,9 @@ class UNet(nn.Module):
                 f"pictures must be (B, {self.channels}, H, W), sides multiples of {unit}; got {tuple(x.shape)}"
             )
         if embedding is None:
-            empty = torch.full((len(x),), self.classes, dtype=torch.long, device=x.device)
-            embedding = self.labels(empty if label is None else label)
+            if label is None:
+                label = torch.full((len(x),), self.classes, dtype=torch.long, device=x.device)
+            embedding = self.labels(label) if label.is_cuda else self.embed(label)  # a look at values waits for a GPU
         condition = F.silu(self.time(sinusoids(t, 4 * self.width)) + embedding)
         h = self.first(x)
         skips = []

@@ -33,7 +33,7 @@ class DPMSolverPP(FlowSolver):
         _require_order(self.order)
         if self.second not in ("midpoint", "heun"):
             raise UserError(f"the second-order term has the forms midpoint and heun, not {self.second!r}")
-        if self.eta < 0:
+        if not self.eta >= 0:
             raise UserError(f"eta scales the noise and is not negative, got {self.eta}")
 
     def solve(self, run: Run, x: Tensor) -> Iterator[Tensor]:

@@ -3,27 +3,21 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from ornstein.process.affine import expand
 from ornstein.samplers.ode_solvers import FlowSolver, Run
 from ornstein.samplers.weights import Weight, log, root
 
-LAST_RHO = 0.005
-"""s/a up to which the published last step is taken."""
-
 
 @dataclass(frozen=True)
 class EVODiff(FlowSolver):
-    """Second-order multistep in x0 with weights from inner products of every sample and channel, one call a step.
+    """Multistep in x0 with weights from inner products of every sample and channel, one call a step.
 
     It is the sampler published for CIFAR-10, written in u/a and rho = s/a, where its constants (in units of EDM's
     sigma) mean the same on every process. With an exact denoiser it is less accurate than DPM-Solver++ 2M: the
-    weights are tuned to learned networks. The first step, and one that touches a <= 0 or s = 0, is an Euler step.
-
-    The published last step shrinks u/a by 1 - sqrt(rho rho'), however short it is. That is small at the published end
-    rho = 0.002 and an error without limit above; so a last step that ends above `LAST_RHO` is an Euler step.
+    weights are tuned to learned networks. The first and the last step, and one that touches a <= 0 or s = 0, are Euler
+    steps; `ornstein.samplers.compat_evodiff` has the published last step.
     """
 
     minimum_steps = 2
@@ -37,13 +31,11 @@ class EVODiff(FlowSolver):
             m0 = m0 if called else run.x0_alone(x, now)
             euler = run.data_step(x, now, ahead, m0)
             called = first < i < last
-            if not first < i <= last or (i == last and 1 / ahead.kappa > LAST_RHO):
-                m1, x = m0, euler
-            elif i == last:
-                step = _Step(*(_fit(run.nodes[j].rho, x) for j in (i - 1, i, i + 1, first, last + 1)))
-                x = run.unscaled(step.last(run.scaled(euler, ahead), m0, m1), ahead)
+            if not first < i < last:
+                x = self.last_step(run, i, euler, m0, m1) if first < i == last else euler
+                m1 = m0
             else:
-                step = _Step(*(_fit(run.nodes[j].rho, x) for j in (i - 1, i, i + 1, first, last + 1)))
+                step = EVODiffStep(*(_fit(run.nodes[j].rho, x) for j in (i - 1, i, i + 1, first, last + 1)))
                 euler = run.scaled(euler, ahead)
                 d1, ratio = step.first_difference(m0, m1)
                 guess = step.predicted(euler, m0, m1)
@@ -52,9 +44,13 @@ class EVODiff(FlowSolver):
                 x, m1, m0 = run.unscaled(euler + correction, ahead), m0, m
             yield x
 
+    def last_step(self, run: Run, i: int, euler: Tensor, m0: Tensor, m1: Tensor) -> Tensor:
+        """The state after step `i`, the last one that is regular, from that after an Euler step."""
+        return euler
+
 
 @dataclass(frozen=True, eq=False)
-class _Step:
+class EVODiffStep:
     """One step from rho = k0 (before it k1) to k, in a run from k_first to k_last."""
 
     k1: Weight
@@ -102,15 +98,6 @@ class _Step:
         if many:
             z = -z * (_projection(m0, (m0 - m1) / h) * (2 - (k / self.k0) ** 2)).sigmoid()
         return 0.5 * k * h * b / z.sigmoid()
-
-    def last(self, euler: Tensor, m0: Tensor, m1: Tensor) -> Tensor:
-        """(1 - sqrt(s s0)) x_E + s h (m0 - c m1)/2 with c = 1 - sqrt(q)/2, from q = s/s0 = 1/2 1 - sqrt(q - 1/2)/2."""
-        q = self.k / self.k0
-        if isinstance(q, Tensor):
-            c = 1 - 0.5 * torch.where(q < 0.5, q, q - 0.5).sqrt()
-        else:
-            c = 1 - 0.5 * (q if q < 0.5 else q - 0.5) ** 0.5
-        return (1 - root(self.k * self.k0)) * euler + 0.5 * self.k * self.h * (m0 - c * m1)
 
 
 def _projection(a: Tensor, b: Tensor) -> Tensor:

@@ -19,7 +19,8 @@ class ProbabilityFlowODE(Sampler):
     """dx/dt = velocity from the first to the last time of the grid by torchdiffeq, then, if `final_step`, one
     noiseless reverse step to 0.
 
-    The defaults are the ODE sampler of SGMSE+: Dormand-Prince 5(4), tolerances 1e-5, from 1 to t_eps = 0.03, on a table
+    The step size suits the whole batch, so that a sample depends on its neighbours, within the tolerances. The defaults
+    are the ODE sampler of SGMSE+: Dormand-Prince 5(4), tolerances 1e-5, from 1 to t_eps = 0.03, on a table
     from T to its first level. The velocity must be finite on the way, so a bridge has to start below T, and most
     processes end above 0.
     """

@@ -14,9 +14,9 @@ from ornstein.process.rectified_flow import RectifiedFlow
 from ornstein.samplers.adams import DEIS, LMS, ExponentialAdams
 from ornstein.samplers.ancestral import Ancestral
 from ornstein.samplers.base import Sampler
+from ornstein.samplers.compat_evodiff import PublishedEVODiff
 from ornstein.samplers.dpm_multistep import DPMSolver, DPMSolverPP
 from ornstein.samplers.dpm_singlestep import DPMSolver2, DPMSolverPP2S, DPMSolverPPSDE
-from ornstein.samplers.evodiff import EVODiff
 from ornstein.samplers.flow_matching import VelocityFlow
 from ornstein.samplers.lml import DDIM, LML
 from ornstein.samplers.momentum import GHVB, HeavyBall
@@ -246,7 +246,7 @@ def test_evodiff(vectors: ReferenceFile, case: str) -> None:
     if "_dz1__" in case:
         sigmas = torch.cat([sigmas, sigmas.new_zeros(1)])
     process = Listed(sigmas, preserving=False)
-    sampler = EVODiff(len(sigmas) - 1)
+    sampler = PublishedEVODiff(len(sigmas) - 1)
     result = trajectory(vectors, sampler, process)[-1]
     torch.testing.assert_close(result, vectors.tensor(case), rtol=1e-7, atol=1e-7)
     assert sampler.evaluations(process) == vectors.number(f"{case}_nfe")
