@@ -117,9 +117,9 @@ class TileGuide:
 
     guide: Guide
     scale: int
-    against: Against = "enlarged"
-    """`enlarged`: the term in the band that the measured picture knows, against its enlargement; `measured`: against
-    itself, the prediction shrunk."""
+    against: Against = "measured"
+    """`measured`: the measured picture itself, the prediction shrunk to it; `enlarged`: the term in the band that the
+    measured picture knows, against its enlargement, whose spectrum is too weak in the upper part of that band."""
     other: Tensor | None = None
     """In place of both a picture of another modality (C, H, W) in [-1, 1], as large as the result."""
 

@@ -162,4 +162,4 @@ def test_what_cannot_guide_tiles_is_refused() -> None:
         TileGuide(guide, 2, other=torch.zeros(4, 4))
     with pytest.raises(UserError, match="blending to outputs"):
         restore_picture(model(), frame(), tiling=Tiling(16, 8, blending="steps"), guidance=TileGuide(guide, 2))
-    assert TileGuide(guide, 2).described()["against"] == "enlarged"
+    assert TileGuide(guide, 2).described()["against"] == "measured"
