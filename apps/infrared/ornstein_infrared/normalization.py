@@ -111,6 +111,10 @@ class FixedRange:
 
     def __call__(self, values: Array, mask: Mask | None = None) -> Normalized:
         """Normalise (H, W)."""
+        known = values if mask is None else values[~mask]
+        level = float(known.flat[0]) if known.size else self.low
+        if (known == level).all():  # what is constant stays so, whatever a network would make of it
+            return normalize(values, level, level)
         return normalize(values, self.low, self.high)
 
 

@@ -4,7 +4,6 @@ A frame is what the detector saw, (H, W), in the unit of its file; how it is bro
 `ornstein_infrared.normalization`. Nothing here imports torch.
 """
 
-import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -293,10 +292,9 @@ def _one_channel(path: Path, values: npt.NDArray[Any], notes: list[str]) -> npt.
         return values[..., 0]
     luma = np.tensordot(values.astype(np.float64), [0.299, 0.587, 0.114], axes=1)
     if np.quantile(spread, 0.99) > step:
-        notes.append("a false-colour palette is taken for a luma, which need not rise with the temperature")
-        warnings.warn(
-            f"{path} has colours: a palette does not say what it showed, its luma is used; export grey or raw frames",
-            stacklevel=3,
+        notes.append(
+            "it has colours: a palette does not say what it showed; its luma is used, which need not rise with the "
+            "temperature; export grey or raw frames"
         )
     else:
         notes.append("three channels that are equal but for JPEG are one")

@@ -125,3 +125,13 @@ def test_strips_change_nothing(factor: int, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(normalization, "ROWS", 7)
     np.testing.assert_allclose(found.values(z), whole, atol=2e-3)
     assert whole.max() > 7000
+
+
+@pytest.mark.parametrize("value", [0, 77, 255])
+def test_a_constant_frame_in_a_fixed_range_is_constant(value: int) -> None:
+    found = FixedRange()(np.full((8, 9), value, np.uint8))
+    assert found.constant
+    np.testing.assert_array_equal(found.values(np.zeros((32, 36), np.float32)), value)
+    other = np.full((8, 9), value, np.uint8)
+    other[0, 0] = 100
+    assert not FixedRange()(other).constant
