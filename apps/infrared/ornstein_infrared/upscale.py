@@ -54,7 +54,8 @@ def upscale(
         output: File to write, or a folder when the input is a folder or a list. The suffix gives the format.
         checkpoint: Weights to use: a .safetensors file of this project. Default: the shipped ones.
         steps: Steps of the sampler; fewer are faster. Default: stored in the checkpoint.
-        sampler: How to step: sde, ode (deterministic), 2m or heun (second order). Default: stored in the checkpoint.
+        sampler: How to step: sde, ode (deterministic), 2m, heun, unipc or ghvb (second order and more). Default: stored
+            in the checkpoint.
         guidance: Pull the result towards the spectrum or the features of the input: off, spectrum, perceptual or both.
         guidance_scale: How far each step is pulled, as a share of half the range. Default: 0.01.
         features: What perceptual guidance looks at: weights of a small encoder, or filters. Default: the shipped one.

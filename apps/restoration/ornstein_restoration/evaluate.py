@@ -118,6 +118,10 @@ def evaluate(
     restorers = load(chosen, partial(Restorer, **options))
     scale = scale or common_scale(restorers)
     pictures = held_out(Path(data), layout, degradation, scale, resize, limit, data_seed)
+    if degradation is None and not any(pair.gt for pair in pictures.pairs):
+        raise UserError(
+            f"{data} has no clean partners of its pictures; name a --degradation to make them of clean ones"
+        )
     if lpips is not None:
         from ornstein.pictures.lpips import Lpips
 

@@ -218,6 +218,12 @@ def _image(values: npt.NDArray[Any]) -> Image:
     return Image(pixels, depth, grey, alpha)
 
 
+def check(path: Path, like: Image, size: tuple[int, int]) -> None:
+    """Raise UserError if a picture of `size` (H, W) with the depth, opacity, profile and EXIF of `like` cannot be
+    written under the name `path`."""
+    _form(path, size, like, like.depth)
+
+
 def _form(path: Path, size: tuple[int, ...], like: Image, depth: int) -> str:
     """The format of `path`; raises UserError if it cannot hold the picture."""
     form = FORMATS.get(path.suffix.lower())

@@ -229,9 +229,13 @@ def with_stored(options: Options, file: PublishedFile) -> Options:
     changes: dict[str, Any] = {}
     steps, mode = stored.get("T"), stored.get("mode")
     schedule = stored.get("noise_schedule", stored.get("schedule"))
-    if options.schedule_steps is None and type(steps) is int:
-        changes["schedule_steps"] = steps
-    if options.mode is None and mode in ("epsilon", "sample", "residual"):
+    if options.schedule_steps is None and steps is not None:
+        if type(steps) not in (int, float) or steps != int(steps):
+            raise UserError(f"{file.path} has T = {steps!r}; give the number of steps with --schedule_steps")
+        changes["schedule_steps"] = int(steps)
+    if options.mode is None and mode is not None:
+        if mode not in ("epsilon", "sample", "residual"):
+            raise UserError(f"{file.path} has the mode {mode!r}; give --mode epsilon, sample or residual")
         changes["mode"] = mode
     if options.schedule is None and isinstance(schedule, str):
         names = {"linear": "linear", "linearpro": "linear", "cosine": "cosine", "cosinepro": "cosine"}

@@ -50,7 +50,8 @@ def restore(
         mask: For models that want the degraded region: a picture that is white there, or a folder with one of the same
             name for every input.
         steps: Steps of the sampler; fewer are faster. Default: stored in the checkpoint.
-        sampler: How to step: sde, ode (deterministic), 2m or heun (second order). Default: stored in the checkpoint.
+        sampler: How to step: sde, ode (deterministic), 2m, heun, unipc or ghvb (second order and more). Default: stored
+            in the checkpoint.
         device: auto, cpu, cuda or cuda:N.
         seed: Of the random draws; the same seed gives the same result, whatever else is in the folder.
         tile: Side of the tiles of large pictures, in pixels of the input; 0 for none. Default: pictures up to 1024
@@ -118,7 +119,8 @@ def upscale(
         output: File to write, or a folder when the input is a folder or a list. The suffix gives the format.
         checkpoint: Weights to use: a .safetensors file of this project. Default: the shipped ones.
         steps: Steps of the sampler; fewer are faster. Default: stored in the checkpoint.
-        sampler: How to step: sde, ode (deterministic), 2m or heun (second order). Default: stored in the checkpoint.
+        sampler: How to step: sde, ode (deterministic), 2m, heun, unipc or ghvb (second order and more). Default: stored
+            in the checkpoint.
         device: auto, cpu, cuda or cuda:N.
         seed: Of the random draws; the same seed gives the same result, whatever else is in the folder.
         tile: Side of the tiles of large pictures, in pixels of the input; 0 for none. Default: results up to 1024
@@ -201,6 +203,8 @@ def _restore_file(
 
     check_target(target, overwrite)
     picture = images.read(source)
+    height, width = picture.pixels.shape[1:]
+    images.check(target, picture, (restorer.scale * height, restorer.scale * width))  # before the work, not after it
     marked = None if mask is None else read_mask(_mask_of(source, mask))
     result = restorer(picture.pixels, marked, seed=seed, on_progress=on_progress)
     images.write(target, result, like=picture, overwrite=overwrite)

@@ -93,6 +93,12 @@ class RestorationTask(Task):
     def setup(self, stage: str) -> None:
         if self.predictor_from is not None:
             self._fill_predictor(self.predictor_from)
+        elif stage == "fit" and self.init_from is None and getattr(self.denoiser, "predictor", None) is not None:
+            if self.trainer.ckpt_path is None:
+                raise UserError(
+                    "the predictor of this model has random weights; train it first, as with photos_x4_atd.yaml, "
+                    "and give model.predictor_from"
+                )
         super().setup(stage)
         scale = getattr(getattr(self.trainer, "datamodule", None), "scale", self.representation.scale)
         if scale != self.representation.scale:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from ornstein.process.affine import Process
     from ornstein.samplers.base import Sampler
 
-SamplerName = Literal["sde", "ode", "2m", "heun"]
+SamplerName = Literal["sde", "ode", "2m", "heun", "unipc", "ghvb"]
 
 
 def choose(stored: "Sampler | None", process: "Process", name: SamplerName | None, steps: int | None) -> "Sampler":
@@ -40,7 +40,9 @@ def choose(stored: "Sampler | None", process: "Process", name: SamplerName | Non
 def _named(stored: "Sampler | None", name: SamplerName) -> "Sampler":
     from ornstein.samplers.ancestral import Ancestral
     from ornstein.samplers.dpm_multistep import DPMSolverPP
+    from ornstein.samplers.momentum import GHVB
     from ornstein.samplers.ode_solvers import Heun
+    from ornstein.samplers.unipc import UniPC
 
     options: dict[str, Any] = {} if stored is None else {"steps": stored.steps}
     match name:
@@ -52,3 +54,7 @@ def _named(stored: "Sampler | None", name: SamplerName) -> "Sampler":
             return DPMSolverPP(**options)
         case "heun":
             return Heun(**options)
+        case "unipc":
+            return UniPC(**options)
+        case "ghvb":
+            return GHVB(**options)

@@ -189,6 +189,11 @@ def test_options_that_do_not_fit(options: dict[str, Any], message: str, pairs: P
         evaluate(pairs, **{"workers": 0, "quiet": True} | options)
 
 
+def test_clean_pictures_need_a_degradation(pairs: Path) -> None:
+    with pytest.raises(UserError, match="no clean partners of its pictures; name a --degradation"):
+        evaluate(pairs / "gt", workers=0, quiet=True)
+
+
 def test_systems() -> None:
     assert System.parse("a.safetensors:2m:5") == System(Path("a.safetensors"), "2m", 5)
     assert System.parse("a.safetensors::5") == System(Path("a.safetensors"), None, 5)

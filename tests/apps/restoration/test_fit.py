@@ -141,6 +141,18 @@ def restore(weights: Path, source: Path | str, target: Path | str, *words: str) 
     return main(["restoration", "restore", str(source), "-o", str(target), *options])
 
 
+def test_what_cannot_be_written_is_told_before_the_work(
+    brightener: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("the network ran")
+
+    Image.new("RGBA", (40, 44), (10, 20, 30, 40)).save(tmp_path / "in.png")
+    monkeypatch.setattr("ornstein_restoration.restorer.Restorer.__call__", never)
+    assert restore(brightener, tmp_path / "in.png", tmp_path / "out.jpg") == 2
+    assert "out.jpg" in capsys.readouterr().err
+
+
 def test_upscaled_picture_has_four_times_the_size(
     upscaler: tuple[Path, Path, Path], photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -345,6 +357,17 @@ def test_predictor_is_taken_from_another_run(brightener: Path, photos: Path, tmp
     words = ["--config", str(path), "--model.predictor_from", str(brightener)]
     with pytest.raises(Exception, match="has no predictor"):
         run_lightning(RestorationTask, RestorationData, "fit", words, "ornstein restoration")
+
+
+def test_a_predictor_with_random_weights_is_refused(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = Path(__file__).parents[3] / "configs/restoration/photos_x4.yaml"
+    words = ["--config", str(config), "--data.root", str(photos), "--data.num_workers", "0", "--model.compile", "false"]
+    words += ["--trainer.accelerator", "cpu", "--trainer.precision", "32-true", "--trainer.logger", "false"]
+    words += ["--trainer.default_root_dir", str(tmp_path)]
+    assert main(["restoration", "fit", *words]) == 2
+    assert "the predictor of this model has random weights" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_mean_psnr_is_finite() -> None:

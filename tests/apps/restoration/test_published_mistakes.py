@@ -138,6 +138,8 @@ MISTAKES: dict[str, tuple[Callable[[Path], Path], dict[str, Any], str]] = {
     ),
     "objective of two": (lambda folder: rddm_file(folder, 2), {"objective": "pred_res"}, "has 2 outputs"),
     "schedule in the file": (lambda folder: resfusion_file(folder, noise_schedule="cubic"), {}, "schedule 'cubic'"),
+    "mode in the file": (lambda folder: resfusion_file(folder, mode="noise"), {}, "mode 'noise'; give --mode"),
+    "T in the file": (lambda folder: resfusion_file(folder, T=20.5), {}, "T = 20.5; give the number of steps"),
     "steps": (resfusion_file, {"steps": 6}, "--steps 6 must be at least 1 and at most 5"),
     "no masks": (unmasked, {}, "give --image_size"),
     "no predictor": (upsr_file, {}, "--predictor atd_real.pth"),
