@@ -246,7 +246,9 @@ def test_ctrl_c_while_processes_start(tmp_path: Path) -> None:
         [
             sys.executable,
             "-c",
-            "import sys; from ornstein.cli.command import main; sys.exit(main(sys.argv[1:]))",
+            # a shell starts what runs in its background with SIGINT ignored
+            "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+            "from ornstein.cli.command import main; sys.exit(main(sys.argv[1:]))",
             *words,
         ],
         stderr=subprocess.PIPE,

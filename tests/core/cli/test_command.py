@@ -120,7 +120,7 @@ def test_settings_of_a_verb_may_come_from_a_file(fake_app: Path) -> None:
     ("words", "expected"),
     [
         (["speach"], "did you mean speech?"),
-        (["xyz"], "apps: fake, infrared, infrared-autoencoder, restoration, speech"),
+        (["xyz"], "apps: fake, infrared, infrared-autoencoder, infrared-features, restoration, speech"),
         (["fake", "copi"], "did you mean copy?"),
         (["fake", "xyz"], "verbs: copy, count, fail, fit"),
         (["fake", "fail", "user"], "this is wrong; do that instead"),
