@@ -24,7 +24,7 @@ def read(path: str | Path) -> Any:
     """What a .pth, .pt or .ckpt file holds, tensors on the CPU; only tensors and plain data are read.
 
     A Lightning checkpoint that names other classes gives its state_dict and hyper_parameters, in which inert
-    placeholders stand for them.
+    inert objects stand for them.
 
     Raises:
         UserError: no such file, a damaged one, or one that needs more than plain data.

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from ornstein.errors import UserError
 from ornstein.pictures.degraded import Degradation, integer
-from ornstein.training.seeds import derive_seed
+from ornstein.training.seeds import item_generator
 from ornstein_infrared import thermal
 from ornstein_infrared.layouts import Pair
 from ornstein_infrared.normalization import FixedRange, Normalization, PercentileLinear
@@ -24,11 +24,6 @@ Augmentation = Literal["none", "flip", "flip_rotate"]
 Item = dict[str, Any]
 Signals = tuple[dict[str, Tensor], tuple[float, float]]
 """Whole frames, and what 0 and 1 stand for."""
-
-
-def item_generator(seed: int, epoch: int, index: int) -> torch.Generator:
-    """The CPU generator of one item."""
-    return torch.Generator().manual_seed(derive_seed(seed, "item", epoch, index))
 
 
 def usual_range(frame: thermal.Frame) -> Normalization:

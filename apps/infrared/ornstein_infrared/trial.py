@@ -126,7 +126,8 @@ class FrameTrial:
     def _measured(self, pair: Pair, large: thermal.Frame, index: int) -> thermal.Frame:
         import torch
 
-        from ornstein_infrared.datasets import item_generator, usual_range
+        from ornstein.training.seeds import item_generator
+        from ornstein_infrared.datasets import usual_range
         from ornstein_infrared.degradations.bicubic import shrink
 
         if pair.lq is not None:

@@ -17,18 +17,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ornstein.errors import UserError
-from ornstein.training.seeds import derive_seed
+from ornstein.training.seeds import item_generator
 from ornstein_restoration import images
 from ornstein_restoration.degradations import Degradation
 from ornstein_restoration.layouts import Pair
 
 Augmentation = Literal["none", "flip", "flip_rotate"]
 Item = dict[str, Any]
-
-
-def item_generator(seed: int, epoch: int, index: int) -> torch.Generator:
-    """The CPU generator of one item."""
-    return torch.Generator().manual_seed(derive_seed(seed, "item", epoch, index))
 
 
 def read_pixels(path: Path) -> Tensor:

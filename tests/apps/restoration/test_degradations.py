@@ -12,7 +12,7 @@ from ornstein.config import build, describe
 from ornstein.errors import UserError
 from ornstein.pictures.degraded import to_linear
 from ornstein.pictures.filters import gaussian_blur
-from ornstein_restoration.datasets import item_generator
+from ornstein.training.seeds import item_generator
 from ornstein_restoration.degradations import (
     Bicubic,
     Degradation,
