@@ -23,7 +23,7 @@ _DAMAGE = (EOFError, RuntimeError, ValueError, TypeError, LookupError, Attribute
 def read(path: str | Path) -> Any:
     """What a .pth, .pt or .ckpt file holds, tensors on the CPU; only tensors and plain data are read.
 
-    A Lightning checkpoint that names other classes gives its state_dict and hyper_parameters, in which inert
+    A Lightning checkpoint that names other classes gives its state_dict and hyper_parameters, in which
     inert objects stand for them.
 
     Raises:
