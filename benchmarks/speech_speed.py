@@ -156,7 +156,12 @@ def training(name: str, batch: int, variants: list[str]) -> Iterator[tuple[str, 
         torch.compiler.reset()
 
 
-TRAINING = ["eager float32", "eager bfloat16", "compiled bfloat16, channels last"]
+TRAINING = [
+    "eager float32",
+    "eager bfloat16",
+    "compiled graph bfloat16, channels last",
+    "compiled bfloat16, channels last",
+]
 
 
 def training_step(name: str, batch: int, variant: str) -> Callable[[], None]:

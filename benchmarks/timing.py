@@ -15,6 +15,7 @@ from ornstein.denoiser import Denoiser
 from ornstein.errors import UserError
 from ornstein.files import atomic_path
 from ornstein.objectives.denoising import Objective
+from ornstein.training.task import COMPILER
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -67,17 +68,18 @@ def random_network(make: Callable[[], Network]) -> Network:
 
 def one_step(denoiser: Denoiser, objective: Objective, x0: Tensor, y: Tensor, variant: str) -> Callable[[], None]:
     """A training step as `fit` does it: Adam, gradients clipped to 5, an average of the weights; `variant` says
-    bfloat16, compiled and channels last where it is meant."""
+    bfloat16, compiled, graph and channels last where it is meant."""
     network = denoiser.network.train()
     if "channels last" in variant:
         convert_conv2d_weight_memory_format(network, torch.channels_last)
     if "compiled" in variant:
-        network.compile()
+        network.compile(options=COMPILER | {"triton.cudagraphs": "graph" in variant})
     optimizer = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], lr=1e-4, fused=True)
     average = [p.detach().clone() for p in network.parameters()]
     generator = torch.Generator(x0.device).manual_seed(0)
 
     def step() -> None:
+        torch.compiler.cudagraph_mark_step_begin()
         with torch.autocast(x0.device.type, torch.bfloat16, enabled="bfloat16" in variant):
             loss = objective(denoiser, x0, y, generator=generator)["loss"]
         loss.backward()

@@ -20,7 +20,7 @@ from ornstein.tiles import Tiling
 from ornstein.training.data import is_repeat
 from ornstein.training.schedule import Schedule
 from ornstein.training.seeds import derive_seed
-from ornstein.training.task import Batch, Task
+from ornstein.training.task import Batch, Compile, Task
 from ornstein_infrared import thermal
 from ornstein_infrared.degradations.bicubic import enlarge
 from ornstein_infrared.metrics import psnr_gray, spectrum_distance, ssim_gray
@@ -41,7 +41,8 @@ class InfraredTask(Task):
         optimizer: makes the optimizer from the trainable parameters.
         schedule: learning rate over the steps.
         seed: of every draw in training and validation.
-        compile: compile the network with torch.compile when training begins.
+        compile: compile the network with torch.compile when training begins; `graphs` records it as CUDA graphs as
+            well, for small networks, which wait for the host otherwise.
         channels_last: keep the network's tensors in channels-last format: faster bf16 convolutions on GPUs.
         log_grad_norm: log the norm of the whole gradient at every step.
         init_from: an exported checkpoint (.safetensors) of the same network to begin with, or to validate and test.
@@ -64,7 +65,7 @@ class InfraredTask(Task):
         ),
         schedule: Schedule = Schedule(),  # noqa: B008  # frozen
         seed: int = 0,
-        compile: bool = False,
+        compile: Compile = False,
         channels_last: bool = False,
         log_grad_norm: bool = False,
         init_from: Path | None = None,

@@ -15,7 +15,7 @@ from ornstein.objectives.denoising import Objective
 from ornstein.samplers.base import Sampler
 from ornstein.training.data import is_repeat
 from ornstein.training.schedule import Schedule
-from ornstein.training.task import Batch, Task
+from ornstein.training.task import Batch, Compile, Task
 from ornstein_speech import audio, metrics
 from ornstein_speech.objectives import DataPrediction
 from ornstein_speech.representation import CompressedSpectrogram
@@ -32,7 +32,8 @@ class SpeechTask(Task):
         optimizer: makes the optimizer from the trainable parameters.
         schedule: learning rate over the steps.
         seed: of every draw in training and validation.
-        compile: compile the network with torch.compile when training begins.
+        compile: compile the network with torch.compile when training begins; `graphs` records it as CUDA graphs as
+            well, for small networks, which wait for the host otherwise.
         channels_last: keep the network's tensors in channels-last format: faster bf16 convolutions on GPUs.
         log_grad_norm: log the norm of the whole gradient at every step.
         init_from: an exported checkpoint (.safetensors) of the same network to begin with, or to validate and test.
@@ -52,7 +53,7 @@ class SpeechTask(Task):
         ),
         schedule: Schedule = Schedule(),  # noqa: B008  # frozen
         seed: int = 0,
-        compile: bool = False,
+        compile: Compile = False,
         channels_last: bool = False,
         log_grad_norm: bool = False,
         init_from: Path | None = None,

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from lightning.pytorch import LightningModule
@@ -28,6 +28,10 @@ from ornstein.training.seeds import derive_seed
 from ornstein.training.signals import Signals
 
 Batch = dict[str, Any]
+Compile = bool | Literal["graphs"]
+
+COMPILER: dict[str, Any] = {"triton.mix_order_reduction": False}
+"""It gives gradients of the wrong shape in channels last: pytorch/pytorch issue 178080."""
 
 
 class Task(LightningModule):
@@ -44,7 +48,8 @@ class Task(LightningModule):
         optimizer: makes the optimizer from the trainable parameters.
         schedule: learning rate over the steps.
         seed: of every draw in training and validation.
-        compile: compile the network with torch.compile when training begins.
+        compile: compile the network with torch.compile when training begins; `graphs` records it as CUDA graphs as
+            well, for small networks, which wait for the host otherwise.
         channels_last: keep the network's convolutions in channels-last format: faster bf16 convolutions on GPUs.
         log_grad_norm: log the norm of the whole gradient at every step.
         init_from: an exported checkpoint (.safetensors) of the same network: where fit begins, for fine-tuning, or what
@@ -68,7 +73,7 @@ class Task(LightningModule):
         ),
         schedule: Schedule = Schedule(),  # noqa: B008  # frozen
         seed: int = 0,
-        compile: bool = False,
+        compile: Compile = False,
         channels_last: bool = False,
         log_grad_norm: bool = False,
         init_from: Path | None = None,
@@ -138,7 +143,8 @@ class Task(LightningModule):
             load_weights(self.init_from, self.denoiser, self.app)
         if stage == "fit" and self.compile_network:
             for network in self.denoiser.networks:
-                network.compile()  # the method, unlike the function, leaves the names of the weights alone
+                # the method, unlike the function, leaves the names of the weights alone
+                network.compile(options=COMPILER | {"triton.cudagraphs": self.compile_network == "graphs"})
 
     def configure_model(self) -> None:
         if self.device_mesh is not None:  # FSDP2
@@ -237,6 +243,8 @@ class Task(LightningModule):
 
     def _identities(self, batch: Batch, batch_idx: int) -> list[int]:
         """Numbers of the batch's items in their dataset, where the loader tells."""
+        if self.compile_network == "graphs":
+            torch.compiler.cudagraph_mark_step_begin()  # what the networks gave in the step before may be overwritten
         return batch["index"].tolist() if "index" in batch else [batch_idx]
 
     def _losses_are_read(self, batch_idx: int) -> bool:

@@ -10,7 +10,7 @@ from ornstein.errors import UserError
 from ornstein.training.data import ResumableLoader
 from ornstein.training.ema import EMA
 from ornstein.training.schedule import Schedule
-from ornstein.training.task import Task
+from ornstein.training.task import Compile, Task
 
 
 def fit(folder: Path, task: Task, *callbacks: Any, **options: Any) -> Any:
@@ -129,13 +129,15 @@ def test_validation_draws_are_fixed_per_item(tmp_path: Path) -> None:
     assert first == second
 
 
-def test_compile_keeps_the_names_of_the_weights(tmp_path: Path) -> None:
-    task = make_task(compile=True)
-    compiled: list[bool] = []
-    task.denoiser.network.compile = lambda: compiled.append(True)  # type: ignore[method-assign]
+@pytest.mark.parametrize(("compile", "graphs"), [(True, False), ("graphs", True)])
+def test_compile_keeps_the_names_of_the_weights(tmp_path: Path, compile: Compile, graphs: bool) -> None:
+    task = make_task(compile=compile)
+    compiled: list[dict[str, bool]] = []
+    task.denoiser.network.compile = lambda **how: compiled.append(how["options"])  # type: ignore[method-assign]
     names = set(task.state_dict())
     fit(tmp_path, task, max_steps=1)
-    assert compiled == [True]
+    assert [options["triton.cudagraphs"] for options in compiled] == [graphs]
+    assert set(compiled[0]) <= set(torch._inductor.list_options())
     assert set(task.state_dict()) == names
 
 
