@@ -65,7 +65,7 @@ clean:
 
 # `touch` in this order: installing for development leaves nothing to do for the other targets
 .venv/.installed-dev: constraints.txt pyproject.toml tests/plugin/pyproject.toml $(PROJECTS) | .venv/bin/uv
-	$(INSTALL) $(MEMBERS) -e 'core[diffusers,digits,features,perceptual,physics]' -e 'apps/infrared[detection,lpips]' -e 'apps/restoration[lite0,lpips]' \
+	$(INSTALL) $(MEMBERS) -e 'core[diffusers,digits,features,perceptual,physics]' -e 'apps/infrared[detection,lite0,lpips]' -e 'apps/restoration[lite0,lpips]' \
 		-e 'apps/speech[dnsmos,rnnoise,rooms]' -e tests/plugin --group dev
 	@touch .venv/.installed $@
 

@@ -23,7 +23,6 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -32,10 +31,11 @@ from ornstein.errors import UserError
 from ornstein.files import atomic_path
 from ornstein.hardware import machine
 from ornstein.journal import Journal
+from ornstein.pictures import lite0
 from ornstein.pictures.evaluation import about_system
 from ornstein.pictures.restorer import PrecisionName
 from ornstein.pictures.results import INPUT, Result, summarize
-from ornstein.pictures.scoring import Scores, Work
+from ornstein.pictures.scoring import Work
 from ornstein.pictures.systems import System
 from ornstein.report import write_json
 from ornstein.samplers.ancestral import Ancestral
@@ -47,12 +47,10 @@ from ornstein.samplers.momentum import GHVB
 from ornstein.samplers.ode_solvers import Heun
 from ornstein.samplers.unipc import UniPC
 from ornstein.workers import pool
-from ornstein_infrared import trial
 from ornstein_infrared.guidance import STRENGTH, GuidanceName
 from ornstein_infrared.layouts import Layout, find_pairs
 from ornstein_infrared.trial import FrameTrial
 from ornstein_infrared.upscaler import WEIGHTS, Infrared
-from ornstein_restoration import lite0
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "infrared_quality.json"
@@ -84,22 +82,6 @@ SAMPLERS: dict[str, Callable[[int], Sampler]] = {
 Row = dict[str, Any]
 
 
-def with_lite0(estimate: Any, *arguments: Any) -> Scores:
-    """`trial.score`, and the Lite0 distance of three equal channels where its package is there."""
-    found = trial.score(estimate, *arguments)
-    if lite0.available():
-        from ornstein_infrared.metrics import three_channels
-
-        truth, restored = (three_channels(frame.clip(0, 1)) for frame in (arguments[0], estimate))
-        found.values["lite0"] = _lite0().score(truth, restored)
-    return found
-
-
-@cache
-def _lite0() -> lite0.Lite0:
-    return lite0.Lite0()
-
-
 def sets(options: argparse.Namespace) -> Iterator[tuple[str, FrameTrial]]:
     """The frames to score on, by name; a folder that is missing is left out with a word."""
     folders: tuple[tuple[str, Path, Layout], ...] = (
@@ -112,9 +94,7 @@ def sets(options: argparse.Namespace) -> Iterator[tuple[str, FrameTrial]]:
             continue
         pairs = find_pairs(folder, layout, "test")
         chosen = [pairs[i * len(pairs) // options.frames] for i in range(min(options.frames, len(pairs)))]
-        own = FrameTrial(pairs if options.frames >= len(pairs) else chosen)
-        own.score = with_lite0
-        yield name, own
+        yield name, FrameTrial(pairs if options.frames >= len(pairs) else chosen)
 
 
 def wanted(
@@ -360,8 +340,7 @@ def main() -> None:
     else:
         if not options.checkpoints:
             raise UserError("there are no shipped weights yet; train some and name them with --checkpoints")
-        if not lite0.available():
-            print(f"left out: the Lite0 distance needs {lite0.NEEDS}", file=sys.stderr)
+        lite0.say_if_missing()
         for checkpoint in options.checkpoints:
             for row in measure(checkpoint, options, {key(row) for row in results["rows"]}):
                 results = merged(results, [row])

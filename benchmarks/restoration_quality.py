@@ -29,6 +29,7 @@ from ornstein.errors import UserError
 from ornstein.files import atomic_path
 from ornstein.hardware import machine
 from ornstein.journal import Journal
+from ornstein.pictures import lite0
 from ornstein.pictures.evaluation import about_system
 from ornstein.pictures.restorer import PrecisionName
 from ornstein.pictures.results import INPUT, Result, summarize
@@ -42,7 +43,6 @@ from ornstein.samplers.lml import DDIM
 from ornstein.samplers.momentum import GHVB
 from ornstein.samplers.unipc import UniPC
 from ornstein.workers import pool
-from ornstein_restoration import lite0
 from ornstein_restoration.evaluate import DegradationName, held_out
 from ornstein_restoration.restorer import Restorer
 from ornstein_restoration.trial import PictureTrial

@@ -123,6 +123,11 @@ def evaluate(
     restorers, about = _load(chosen, guides, guidance_scale, features, options)
     scale = scale or common_scale(restorers, 4)
     trial = held_out(Path(data), layout, degradation, scale, limit, data_seed, gain, offset, lpips)
+    from ornstein.pictures import lite0
+    from ornstein_infrared import trial as trials
+
+    if own.rank == 0 and not quiet:
+        lite0.say_if_missing()
     settings = {
         "version": VERSION,
         "data": str(data),
@@ -131,6 +136,7 @@ def evaluate(
         "scale": scale,
         "temperatures": [gain, offset],
         "lpips": None if lpips is None else str(lpips),
+        "lite0": lite0.available(),
         "seeds": seeds,
         "data_seed": data_seed,
         "tiles": [tile, overlap],
@@ -139,8 +145,6 @@ def evaluate(
         "baseline": baseline,
         "examples": examples,
     }
-    from ornstein_infrared import trial as trials
-
     names = list(restorers)
     evaluation = Evaluation(
         restorers,

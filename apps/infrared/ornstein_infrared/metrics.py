@@ -154,8 +154,11 @@ def score(truth: Picture, restored: Picture, lpips: "Lpips | None" = None) -> di
     """All measures of a frame in [0, 1] that need its reference, by name.
 
     `spectrum` is the distance of amplitudes, `slope_error` how much steeper the spectrum of the restored frame is
-    (negative where it is too smooth); `lpips` of three equal channels, where its network is given.
+    (negative where it is too smooth); `lite0` and `lpips` of three equal channels: `ornstein.pictures.lite0` where its
+    package is installed, LPIPS where its network is given.
     """
+    from ornstein.pictures import lite0
+
     found = {
         "psnr_gray": psnr_gray(truth, restored),
         "psnr_y": psnr_y(truth, restored),
@@ -165,8 +168,11 @@ def score(truth: Picture, restored: Picture, lpips: "Lpips | None" = None) -> di
         "spectrum_log": spectrum_distance(truth, restored, "logamp_l2"),
         "slope_error": slope(restored) - slope(truth),
     }
+    colours = three_channels(truth), three_channels(restored)
+    if lite0.available():
+        found["lite0"] = lite0.score(*colours)
     if lpips is not None:
-        found["lpips"] = lpips.score(three_channels(truth), three_channels(restored))
+        found["lpips"] = lpips.score(*colours)
     return found
 
 

@@ -32,12 +32,15 @@ NAMES = {
     "spectrum_log": "spectrum (log)",
     "slope_error": "slope",
     "lpips": "LPIPS",
+    "lite0": "Lite0 distance",
     "error_degc": "error (K)",
     "rmse_degc": "RMSE (K)",
     "hot_iou": "hot IoU",
     "hot_recall": "hot recall",
 }
-"""Names to print; `spectrum` is the distance of amplitudes, errors of temperatures are in kelvin."""
+"""Names to print; `spectrum` is the distance of amplitudes, errors of temperatures are in kelvin.
+
+The Lite0 distance is one of features as LPIPS is, of another network: it compares with itself alone."""
 
 
 class Item(NamedTuple):

@@ -1,6 +1,5 @@
 """What each published benchmark measures; docs/restoration-metrics.md compares them."""
 
-from functools import cache
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from ornstein.pictures.likeness import as_array
@@ -12,7 +11,6 @@ from ornstein_restoration.shadow_metrics import istd
 
 if TYPE_CHECKING:
     from ornstein.pictures.lpips import Lpips
-    from ornstein_restoration.lite0 import Lite0
 
 Protocol: TypeAlias = Literal[
     "default", "upsr", "lol", "lol-256", "raindrop", "raindrop-256", "rddm-256", "istd", "istd-256"
@@ -102,20 +100,14 @@ _METRICS = {
 
 
 def _perceptual(truth: Picture, restored: Picture) -> dict[str, float]:
-    from ornstein_restoration import lite0, perceptual
+    from ornstein.pictures import lite0
+    from ornstein_restoration import perceptual
 
     chosen = (perceptual.ms_ssim_rgb, perceptual.gmsd, perceptual.haarpsi, perceptual.vif_pixel)
     found = {metric.__name__: metric(truth, restored) for metric in chosen}
     if lite0.available():
-        found["lite0"] = _lite0().score(truth, restored)
+        found["lite0"] = lite0.score(truth, restored)
     return found
-
-
-@cache
-def _lite0() -> "Lite0":
-    from ornstein_restoration.lite0 import Lite0
-
-    return Lite0()
 
 
 def _at(picture: Picture, size: tuple[int, ...]) -> Picture:

@@ -126,10 +126,13 @@ def evaluate(
         from ornstein.pictures.lpips import Lpips
 
         Lpips(lpips)  # what is wrong with the file is said before the work
+    from ornstein.pictures import lite0
     from ornstein_restoration import images
     from ornstein_restoration.trial import PictureTrial
 
     about = {name: about_system(system, restorers[name]) for system, name in zip(chosen, restorers, strict=True)}
+    if own.rank == 0 and not quiet and protocol == "default":
+        lite0.say_if_missing()
     settings = {
         "version": VERSION,
         "data": str(data),
@@ -138,6 +141,7 @@ def evaluate(
         "scale": scale,
         "protocol": protocol,
         "lpips": None if lpips is None else str(lpips),
+        "lite0": lite0.available(),
         "resize": resize,
         "seeds": seeds,
         "data_seed": data_seed,

@@ -57,7 +57,7 @@ def test_table_files_and_report(
     assert list(summary["systems"]) == [INPUT, *names]
     assert set(summary["systems"][INPUT]["metrics"]) == {
         "psnr_gray", "psnr_y", "ssim_gray", "ssim_y", "spectrum", "spectrum_log", "slope_error", "hot_iou",
-        "hot_recall",
+        "hot_recall", "lite0",
     }  # fmt: skip
     assert len(summary["systems"][names[0]]["metrics"]["psnr_gray"]["by_seed"]) == 2
     assert set(summary["differences"]) == {f"{other} - {names[0]}" for other in names[1:]}

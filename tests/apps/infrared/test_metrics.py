@@ -9,6 +9,8 @@ import torch
 from reference_vectors import ReferenceFile, reference_files
 
 from ornstein.errors import UserError
+from ornstein.pictures import lite0
+from ornstein.pictures.lite0 import Lite0
 from ornstein.spectrum import SpectrumLoss
 from ornstein_infrared import metrics
 from ornstein_infrared.downstream import Boxes, Detector, Segmenter, mean_average_precision, mean_iou, read_yolo
@@ -71,6 +73,21 @@ def test_all_measures_of_a_frame() -> None:
     assert found["spectrum"] > 0
     assert found["lpips"] == np.abs(x - smooth).max()
     assert found["psnr_y"] == metrics.psnr_y(x, smooth)
+    assert 0 < found["lite0"] == Lite0().score(metrics.three_channels(x), metrics.three_channels(smooth))
+
+
+def test_without_its_package_a_distance_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lite0.say_if_missing()
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(lite0, "find_spec", lambda name: None)
+    assert "lite0" not in metrics.score(*frames())
+    lite0.say_if_missing()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "pip install ornstein[lite0]" in line
+    with pytest.raises(UserError, match="efficientnet-lite0"):
+        Lite0()
 
 
 def test_temperatures() -> None:

@@ -11,9 +11,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ornstein.errors import UserError
+from ornstein.pictures.lite0 import Lite0
 from ornstein.pictures.lpips import Lpips
 from ornstein_restoration import images, perceptual
-from ornstein_restoration.lite0 import Lite0
 
 CHELSEA = Path(str(files("skimage"))) / "data" / "chelsea.png"
 

