@@ -7,7 +7,6 @@ from lightning.pytorch import LightningDataModule
 from ornstein.errors import UserError
 from ornstein.training.data import ResumableLoader
 from ornstein_infrared.datasets import Augmentation, Frames
-from ornstein_infrared.degradations import Bicubic
 from ornstein_infrared.layouts import Layout, Pair, Split, find_pairs
 from ornstein_infrared.normalization import FixedRange, PercentileLinear
 
@@ -56,7 +55,6 @@ class AutoencoderData(LightningDataModule):
         """Random crops, shuffled."""
         frames = Frames(
             self._pairs("train"),
-            degradation=Bicubic(1),
             scale=1,
             crop=self.crop,
             augment=self.augment,
@@ -87,7 +85,5 @@ class AutoencoderData(LightningDataModule):
         return [Pair(pair.name, pair.gt) for pair in found]
 
     def _whole(self, pairs: list[Pair]) -> ResumableLoader:
-        frames = Frames(
-            pairs, degradation=Bicubic(1), scale=1, normalization=self.normalization, epochs=False, seed=self.seed
-        )
+        frames = Frames(pairs, scale=1, normalization=self.normalization, epochs=False, seed=self.seed)
         return ResumableLoader(frames, 1, train=False, seed=self.seed)

@@ -8,7 +8,7 @@ from lightning.pytorch import LightningDataModule
 from ornstein.errors import UserError
 from ornstein.training.data import ResumableLoader
 from ornstein_infrared.datasets import Augmentation, Frames
-from ornstein_infrared.degradations import Bicubic, Degradation
+from ornstein_infrared.degradations import Degradation
 from ornstein_infrared.latent_frames import LatentFrames
 from ornstein_infrared.layouts import Layout, Pair, Split, find_pairs
 from ornstein_infrared.normalization import FixedRange, PercentileLinear
@@ -25,9 +25,11 @@ class InfraredData(LightningDataModule):
         root: folder of the set; null makes simulated scenes in .data/infrared, of the layout pairs.
         layout: `flat` for a folder of clean frames, cut by name; `pairs` for ROOT/{train,val,test}/HR and, perhaps, LR
             beside; or a public set.
-        degradation: makes the measured frames where there are none; null for Pillow's bicubic filter.
+        degradation: makes the measured frames where there are none; null for Pillow's bicubic filter of the stored
+            values.
         scale: clean sides over measured ones.
-        normalization: the range of a frame; null for 0 to 255 for levels and percentiles for everything else.
+        normalization: the range of a frame, from the measured one; null for 0 to 255 for levels and percentiles for
+            everything else.
         batch_size: crops per device and step.
         crop: side of a training crop in pixels of the clean frame; null for whole frames.
         augment: none; flip: exchange left and right with probability 1/2; flip_rotate: all eight symmetries.
@@ -68,7 +70,7 @@ class InfraredData(LightningDataModule):
         self.simulated = root is None
         self.root = SIMULATED if root is None else Path(root)
         self.layout: Layout = "pairs" if root is None else layout
-        self.degradation, self.scale, self.normalization = degradation or Bicubic(scale), scale, normalization
+        self.degradation, self.scale, self.normalization = degradation, scale, normalization
         self.batch_size, self.crop, self.augment, self.epoch_length = batch_size, crop, augment, epoch_length
         self.latents, self.held_out, self.in_memory = latents, held_out, in_memory
         self.valid_files, self.test_files = valid_files, test_files

@@ -17,6 +17,7 @@ from ornstein.errors import UserError
 from ornstein.pictures.degraded import Degradation, integer
 from ornstein.training.seeds import item_generator
 from ornstein_infrared import thermal
+from ornstein_infrared.degradations.bicubic import shrink
 from ornstein_infrared.layouts import Pair
 from ornstein_infrared.normalization import FixedRange, Normalization, PercentileLinear
 
@@ -31,20 +32,48 @@ def usual_range(frame: thermal.Frame) -> Normalization:
     return FixedRange() if frame.unit == "levels" else PercentileLinear()
 
 
+def measured(
+    large: thermal.Frame,
+    scale: int,
+    degradation: Degradation | None,
+    normalization: Normalization | None,
+    generator: torch.Generator,
+) -> thermal.Frame:
+    """The frame that a camera with fewer pixels would have measured, in the unit of `large`.
+
+    Args:
+        large: its sides are cut to multiples of the scale.
+        scale: factor.
+        degradation: works on the range of `large`, cut to [0, 1]; None: Pillow's bicubic filter of the stored values.
+        normalization: of that range; None: `usual_range`.
+        generator: of the degradation.
+    """
+    height, width = (side - side % scale for side in large.size)
+    values = large.values[:height, :width]
+    if degradation is None:
+        small = shrink(values.astype(np.uint8) if large.dtype == np.uint8 else values, scale)
+    else:
+        span = (normalization or usual_range(large))(values)
+        clean = _tensor(values, span.low, span.high).clamp(0, 1)
+        small = span.low + (span.high - span.low) * degradation(clean, generator).image[0].double().numpy()
+    return thermal.Frame(small.astype(np.float32), large.dtype, large.scale)
+
+
 class Frames(Dataset[Item]):
     """Items of pairs of files, or of large frames and a degradation.
 
     Args:
         pairs: the files; see `ornstein_infrared.layouts`.
-        degradation: makes the measured frame, after cropping, where the pairs have none.
+        degradation: makes the measured frame where the pairs have none, of the crop, which then has the range of the
+            whole frame shrunk; of whole frames as `measured` does. None: Pillow's bicubic filter of the stored values.
         scale: large sides over small ones.
         crop: side of the square that is cut out of the large frame; None for whole frames.
         crop_at: `random`, or `centre`, for validation.
         augment: `flip`: left and right exchanged with probability 1/2; `flip_rotate`: one of the eight symmetries.
-        normalization: the range of a frame, from the measured one where there is one; default: `usual_range`.
+        normalization: the range of a frame, always from the measured one; default: `usual_range`.
         length: items of an epoch; default: the number of pairs.
         epochs: whether random draws change from epoch to epoch; false for validation.
-        in_memory: keep whole frames as float32, for small sets.
+        in_memory: keep whole frames as float32, for small sets; not those that a degradation makes anew each time.
         seed: of everything random.
 
     Raises:
@@ -75,9 +104,6 @@ class Frames(Dataset[Item]):
         made = getattr(degradation, "scale", 1)
         if degradation is not None and made != scale:
             raise UserError(f"the degradation shrinks {made} times, data.scale is {scale}; make them equal")
-        for pair in pairs:
-            if pair.lq is None and degradation is None:
-                raise UserError(f"{pair.gt} has no measured partner; name a degradation with --data.degradation")
         self.pairs, self.degradation, self.scale, self.crop, self.crop_at = (
             list(pairs),
             degradation,
@@ -89,7 +115,7 @@ class Frames(Dataset[Item]):
         self.length, self.epochs = length or len(self.pairs), epochs
         self._kept: dict[Pair, Signals] = {}
         if in_memory:  # before the loading processes are forked, which then share it
-            self._kept = {pair: self._read(pair) for pair in self.pairs}
+            self._kept = {pair: self._read(pair) for pair in self.pairs if not self._is_degraded_whole(pair)}
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose draws are made."""
@@ -103,30 +129,45 @@ class Frames(Dataset[Item]):
             raise IndexError(index)
         pair = self.pairs[index % len(self.pairs)]
         generator = item_generator(self.seed, self.epoch, index)
-        signals, limits = self._kept[pair] if pair in self._kept else self._read(pair)
+        if self._is_degraded_whole(pair):
+            large = thermal.read(pair.gt)
+            made = measured(large, self.scale, self.degradation, self.normalization, generator)
+            signals, limits = self._normalized(made, large)
+        else:
+            signals, limits = self._kept[pair] if pair in self._kept else self._read(pair)
         if self.crop is not None:
             signals = self._cropped(signals, pair, generator)
         signals = self._augmented(signals, generator)
         if "lq" not in signals:
-            signals = self._degraded(signals["gt"], generator)
+            assert self.degradation is not None
+            signals["lq"] = self.degradation(signals["gt"].clamp(0, 1).contiguous(), generator).image
         frames = {name: signal.contiguous() for name, signal in signals.items()}
         return {**frames, "name": pair.name, "index": index, "low": limits[0], "high": limits[1]}
 
+    def _is_degraded_whole(self, pair: Pair) -> bool:
+        """As an evaluation does it, so that validation gives its scores."""
+        return pair.lq is None and self.degradation is not None and self.crop is None
+
     def _read(self, pair: Pair) -> Signals:
-        """gt and, where there is one, lq, both in the range of the measured one."""
+        """gt and, unless it is made of crops, lq, both in the range of the measured one."""
         large = thermal.read(pair.gt)
-        small = large if pair.lq is None else thermal.read(pair.lq)
-        if pair.lq is not None and tuple(self.scale * side for side in small.size) != large.size:
+        if pair.lq is None:
+            signals, limits = self._normalized(measured(large, self.scale, None, None, torch.Generator()), large)
+            return (signals if self.degradation is None else {"gt": signals["gt"]}), limits
+        small = thermal.read(pair.lq)
+        if tuple(self.scale * side for side in small.size) != large.size:
             raise UserError(
                 f"{pair.lq} has {_size(small)} and {pair.gt} {_size(large)} pixels; "
                 f"with scale {self.scale} their sides must differ by that factor"
             )
         if small.unit != large.unit:
             raise UserError(f"{pair.lq} holds {small.unit} and {pair.gt} {large.unit}; give both in one unit")
+        return self._normalized(small, large)
+
+    def _normalized(self, small: thermal.Frame, large: thermal.Frame) -> Signals:
         found = (self.normalization or usual_range(small))(small.values, small.mask)
-        if pair.lq is None:
-            return {"gt": _tensor(large.values, found.low, found.high).clamp(0, 1)}, (found.low, found.high)
-        frames = {"lq": small.values, "gt": large.values}
+        height, width = (self.scale * side for side in small.size)
+        frames = {"lq": small.values, "gt": large.values[:height, :width]}
         tensors = {name: _tensor(values, found.low, found.high) for name, values in frames.items()}
         return tensors, (found.low, found.high)
 
@@ -157,12 +198,6 @@ class Frames(Dataset[Item]):
             turns = integer((0, 3), generator)
             signals = {name: signal.rot90(turns, (-2, -1)) for name, signal in signals.items()}
         return signals
-
-    def _degraded(self, large: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        assert self.degradation is not None
-        height, width = (side - side % self.scale for side in large.shape[-2:])
-        large = large[:, :height, :width].contiguous()
-        return {"lq": self.degradation(large, generator).image, "gt": large}
 
 
 def _tensor(values: thermal.Array, low: float, high: float) -> Tensor:

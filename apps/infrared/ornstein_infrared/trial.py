@@ -127,25 +127,12 @@ class FrameTrial:
         return item.truth, item.degrees, item.hot, self.lpips
 
     def _measured(self, pair: Pair, large: thermal.Frame, index: int) -> thermal.Frame:
-        import torch
-
         from ornstein.training.seeds import item_generator
-        from ornstein_infrared.datasets import usual_range
-        from ornstein_infrared.degradations.bicubic import shrink
+        from ornstein_infrared.datasets import measured
 
         if pair.lq is not None:
             return thermal.read(pair.lq, scale=self.temperatures)
-        height, width = (side - side % self.scale for side in large.size)
-        values = large.values[:height, :width]
-        if self.degradation is None:
-            exact = values.astype(np.uint8) if large.dtype == np.uint8 else values
-            small = shrink(exact, self.scale)
-        else:
-            span = (self.normalization or usual_range(large))(values)
-            clean = torch.from_numpy(_in_range(values.astype(np.float64), span).clip(0, 1).astype(np.float32))
-            made = self.degradation(clean, item_generator(self.seed, 0, index)).image[0].double().numpy()
-            small = span.low + (span.high - span.low) * made
-        return thermal.Frame(small.astype(np.float32), large.dtype, large.scale)
+        return measured(large, self.scale, self.degradation, self.normalization, item_generator(self.seed, 0, index))
 
 
 def _in_range(values: Array, found: Normalized) -> Array:

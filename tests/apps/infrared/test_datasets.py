@@ -10,12 +10,14 @@ import torch
 from PIL import Image
 
 from ornstein.errors import UserError
+from ornstein_infrared.data import InfraredData
 from ornstein_infrared.datasets import Frames
-from ornstein_infrared.degradations import Bicubic, Thermal
+from ornstein_infrared.degradations import Bicubic, Degradation, RealESRGAN, Thermal
 from ornstein_infrared.degradations.bicubic import shrink
 from ornstein_infrared.layouts import Layout, Pair, Split, find_pairs
 from ornstein_infrared.normalization import FixedRange
 from ornstein_infrared.simulate import simulate
+from ornstein_infrared.trial import FrameTrial
 
 
 def save(path: Path, seed: int = 0, size: tuple[int, int] = (32, 48)) -> np.ndarray:
@@ -186,6 +188,39 @@ def test_temperatures_are_normalised_by_the_measured_frame(tmp_path: Path) -> No
     np.testing.assert_allclose(50 * fixed["gt"][0], large, atol=1e-4)
 
 
+@pytest.mark.parametrize("degradation", [None, Bicubic(eight_bit=False), Thermal(), RealESRGAN()])
+def test_validation_sees_what_an_evaluation_sees(tmp_path: Path, degradation: Degradation | None) -> None:
+    """Counts without measured frames: one range, that of the degraded frame, which clean hot spots exceed."""
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        counts = 3000 + 40 * rng.random((33, 48)).cumsum(1)
+        counts[::9, ::9] = 6000
+        tifffile.imwrite(tmp_path / f"{i:02d}.tif", counts.astype(np.uint16))
+    data = InfraredData(tmp_path, "flat", degradation, augment="none", seed=5)
+    (batch,) = data.val_dataloader()
+    low, high, lq, gt = (batch[name][0].numpy() for name in ("low", "high", "lq", "gt"))
+    (pair,) = find_pairs(tmp_path, "flat", "val", seed=5)
+    expected = FrameTrial([pair], degradation=degradation, seed=5).item(0)
+    assert (low, high) == (expected.measured.low, expected.measured.high)
+    np.testing.assert_allclose(lq[0], (expected.measured.z + 1) / 2, atol=1e-7)
+    np.testing.assert_allclose(gt, expected.truth.clip(-0.25, 1.25), atol=1e-7)
+    assert float(gt.max()) == 1.25
+
+
+@pytest.mark.parametrize("degradation", [None, Bicubic(eight_bit=False)])
+def test_crops_of_counts_keep_the_range_of_the_whole_frame_shrunk(
+    tmp_path: Path, degradation: Degradation | None
+) -> None:
+    counts = (3000 + 40 * np.random.default_rng(0).random((32, 48)).cumsum(1)).astype(np.uint16)
+    counts[3, 3] = 6000
+    tifffile.imwrite(tmp_path / "a.tif", counts)
+    item = Frames([Pair("a", tmp_path / "a.tif")], degradation=degradation, crop=32)[0]
+    low, high = np.percentile(shrink(counts.astype(np.float32), 4), (0.1, 99.9))
+    assert (item["low"], item["high"]) == pytest.approx((low, high))
+    assert (item["lq"].shape, item["gt"].shape) == ((1, 8, 8), (1, 32, 32))
+    assert float(item["lq"].max()) <= 1.25
+
+
 def test_sizes_units_and_settings_that_do_not_fit(tmp_path: Path) -> None:
     pairs = published(tmp_path)
     assert pairs[0].lq is not None
@@ -204,8 +239,6 @@ def test_sizes_units_and_settings_that_do_not_fit(tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=message):
             Frames(pairs, **options)  # type: ignore[arg-type]
-    with pytest.raises(UserError, match=r"--data\.degradation"):
-        Frames([Pair("a", pairs[0].gt)])
     with pytest.raises(IndexError):
         Frames(pairs)[3]
 
