@@ -58,7 +58,7 @@ def simulate(
     from ornstein_infrared.simulator import Simulator
 
     draw = Simulator(height, width)
-    settings = {"set": SET, "format": 1, "scenes": scenes, "height": height, "width": width}
+    settings = {"set": SET, "format": 2, "scenes": scenes, "height": height, "width": width}
     settings |= {"scale": scale, "depth": depth, "seed": seed}
     splits = _splits(scenes)
     target = Path(target)

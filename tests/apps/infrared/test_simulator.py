@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.stats import kurtosis
 
 from ornstein.cli.apps import resolve
 from ornstein.cli.parser import run_function
@@ -21,17 +22,32 @@ from ornstein_infrared.simulator import Scene, Simulator
 
 @pytest.fixture(scope="module")
 def scenes() -> list[Scene]:
-    return [Simulator()(torch.Generator().manual_seed(seed)) for seed in range(4)]
+    return [Simulator()(torch.Generator().manual_seed(seed)) for seed in range(8)]
 
 
 def test_statistics(scenes: list[Scene]) -> None:
+    """The 10 public frames of M3FD have a slope of -3.2, 36.1 dB and a kurtosis of 126, RoadScene -2.5, 29.7 and 25."""
+    slopes, decibels, kurtoses = [], [], []
     for scene in scenes:
         picture = scene.picture()[0]
-        assert -3.5 < spectral_slope(picture) < -2.3
+        slopes.append(spectral_slope(picture))
         large = np.rint(255 * picture.numpy()).astype(np.uint8)
         up = Image.fromarray(shrink(large, 4)).resize(large.shape[::-1], Image.Resampling.BICUBIC)
-        error = np.mean((np.asarray(up, np.float64) - large) ** 2)
-        assert 28 < 10 * np.log10(255**2 / error) < 39
+        decibels.append(10 * np.log10(255**2 / np.mean((np.asarray(up, np.float64) - large) ** 2)))
+        steps = np.concatenate([np.diff(large.astype(float), axis=axis).ravel() for axis in (0, 1)])
+        kurtoses.append(kurtosis(steps, fisher=False))
+    assert -3.5 < min(slopes) < max(slopes) < -2.3
+    assert 28 < min(decibels) < max(decibels) < 41
+    assert -3.25 < np.mean(slopes) < -2.9
+    assert 35.4 < np.mean(decibels) < 38.1  # 36.8 over 24 seeds, less or more 3 standard errors of 8
+    assert 40 < np.mean(kurtoses) < 85  # 58
+
+
+def test_warm_bodies_are_on_the_ground(scenes: list[Scene]) -> None:
+    """The ground begins no higher than at 30 % of the height; the largest body reaches 5 % above its middle."""
+    for scene in scenes:
+        top = int(scene.hot.any(1).float().argmax())
+        assert top >= (0.3 - 0.05) * scene.hot.shape[0] - 1
 
 
 def test_hot_objects_are_hot(scenes: list[Scene]) -> None:
