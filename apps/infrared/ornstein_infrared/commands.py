@@ -8,6 +8,9 @@ app = App(
     verbs={
         "upscale": Verb("ornstein_infrared.upscale:upscale", "enlarge a frame or a folder of frames"),
         "evaluate": Verb("ornstein_infrared.evaluate:evaluate", "score checkpoints on frames with a reference"),
+        "tune-guidance": Verb(
+            "ornstein_infrared.tune:tune_guidance", "choose how strongly to guide, on validation frames"
+        ),
         "prepare": Verb("ornstein_infrared.prepare:prepare", "copy a set into a compact folder to train from"),
         "simulate": Verb("ornstein_infrared.simulate:simulate", "make scenes where there are no data"),
         "encode": Verb("ornstein_infrared.latents:encode", "encode a folder of frames once, for training on latents"),

@@ -11,7 +11,7 @@ from ornstein.pictures.results import VERSION
 from ornstein.pictures.solvers import SamplerName
 from ornstein.pictures.systems import System, combine, load
 from ornstein_infrared.guidance import GuidanceName
-from ornstein_infrared.layouts import Layout, find_pairs
+from ornstein_infrared.layouts import Layout, Split, find_pairs
 from ornstein_infrared.upscaler import Infrared
 
 if TYPE_CHECKING:
@@ -208,8 +208,9 @@ def held_out(
     gain: float | None = None,
     offset: float | None = None,
     lpips: Path | None = None,
+    split: Split = "test",
 ) -> "FrameTrial":
-    """The test frames in `data`, see `evaluate`; the same measured ones for the same seed.
+    """The frames of a split of `data`, see `evaluate`; the same measured ones for the same seed.
 
     Raises:
         UserError: the data are not of the layout, or the options do not go together.
@@ -217,7 +218,7 @@ def held_out(
     from ornstein_infrared.trial import FrameTrial
     from ornstein_infrared.upscale import temperature_scale
 
-    pairs = find_pairs(data, layout, "test", scale=scale, seed=seed)
+    pairs = find_pairs(data, layout, split, scale=scale, seed=seed)
     if limit is not None and limit < len(pairs):
         pairs = [pairs[i * len(pairs) // limit] for i in range(limit)]
     if degradation is not None and any(pair.lq is not None for pair in pairs):

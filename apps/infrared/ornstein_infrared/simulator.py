@@ -4,7 +4,7 @@ place is known.
 
 The scene: sky over ground, hundreds of flat boxes and ellipses whose sizes follow r^-3 (occlusion, the "dead leaves"
 of natural scenes), warm bodies on the ground, 1/f texture; then a lens and a detector. Before the cold sky bodies would
-have edges of up to 40 kelvin, which streets do not have, and a kurtosis of gradients 2.5 times as large.
+have edges of up to 40 kelvin, which streets do not have, and rule the kurtosis of gradients.
 """
 
 import math
