@@ -14,6 +14,7 @@ PROJECTS := $(wildcard core/pyproject.toml apps/*/pyproject.toml)
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -b constraints.txt
 MEMBERS := -e core $(patsubst %/pyproject.toml,-e %,$(wildcard apps/*/pyproject.toml))
 
+SHARED_BENCHMARKS := benchmarks/quality_rows.py benchmarks/speed_rows.py benchmarks/timing.py
 GPU_BENCHMARKS := benchmarks/gpu_checks.py benchmarks/speech_speed.py benchmarks/restoration_speed.py benchmarks/infrared_speed.py benchmarks/training_scaling.py
 
 .PHONY: demo test lint bench bench-gpu docs wheels clean
@@ -32,7 +33,7 @@ lint: .venv/.installed-dev
 	$(BIN)/lint-imports
 
 bench: .venv/.installed-dev
-	@set -e; for file in $(filter-out $(GPU_BENCHMARKS) benchmarks/timing.py,$(wildcard benchmarks/*.py)); do echo "== $$file"; $(BIN)/python $$file; done
+	@set -e; for file in $(filter-out $(GPU_BENCHMARKS) $(SHARED_BENCHMARKS),$(wildcard benchmarks/*.py)); do echo "== $$file"; $(BIN)/python $$file; done
 
 bench-gpu: .venv/.installed-dev
 	@set -e; for file in $(GPU_BENCHMARKS) benchmarks/speech_quality.py; do echo "== $$file"; $(BIN)/python $$file; done

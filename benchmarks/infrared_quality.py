@@ -17,25 +17,18 @@ frame's score is its mean over the seeds, and intervals are over frames; guidanc
 """
 
 import argparse
-import hashlib
-import json
-import math
-import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from ornstein.analysis.statistics import paired
+import quality_rows
+from quality_rows import Row, add_options, by_steps, cell, close, difference, load, mean, measured, place
+
 from ornstein.errors import UserError
-from ornstein.files import atomic_path
-from ornstein.hardware import machine
-from ornstein.journal import Journal
 from ornstein.pictures import lite0
 from ornstein.pictures.evaluation import about_system
-from ornstein.pictures.restorer import PrecisionName
-from ornstein.pictures.results import INPUT, Result, summarize
-from ornstein.pictures.scoring import Work
+from ornstein.pictures.results import INPUT
 from ornstein.pictures.systems import System
 from ornstein.report import write_json
 from ornstein.samplers.ancestral import Ancestral
@@ -78,8 +71,6 @@ SAMPLERS: dict[str, Callable[[int], Sampler]] = {
     "evodiff": lambda steps: EVODiff(steps=steps),
     "lml": lambda steps: LML(steps=steps),
 }
-
-Row = dict[str, Any]
 
 
 def sets(options: argparse.Namespace) -> Iterator[tuple[str, FrameTrial]]:
@@ -129,26 +120,25 @@ def measure(checkpoint: Path, options: argparse.Namespace, there: set[tuple[Any,
     """The rows of a checkpoint that are not in `there`, each as soon as it is measured, before them those of the
     enlargement."""
 
-    def load(path: Path, **how: Any) -> Infrared:
+    def loaded(path: Path, **how: Any) -> Infrared:
         compile = options.compile and not how
         return Infrared(path, device=options.device, precision=options.precision, compile=compile, **how)
 
     nothing = {"system": INPUT, "sha256": None, "sampler": None, "asked": None, "guidance": None, "strength": None}
     with pool(options.workers) as executor:
         for data, frames in sets(options):
-            yield from _row(nothing | {"data": data, "machine": None}, {}, frames, executor, options, there)
-        for about, restorer in wanted(checkpoint, options, load):
-            place = machine(restorer.device) + ("" if restorer.precision == "float32" else f", {restorer.precision}")
-            place += ", compiled" if options.compile and about["guidance"] == "off" else ""
-            row = about_system(System(checkpoint), restorer) | {"system": checkpoint.stem, "machine": place} | about
+            yield from _row(nothing | {"data": data, "machine": None}, None, frames, executor, options, there)
+        for about, restorer in wanted(checkpoint, options, loaded):
+            where = place(restorer, options.compile and about["guidance"] == "off")
+            row = about_system(System(checkpoint), restorer) | {"system": checkpoint.stem, "machine": where} | about
             row["control"] = restorer.is_regression
             for data, frames in sets(options):
-                yield from _row(row | {"data": data}, {checkpoint.stem: restorer}, frames, executor, options, there)
+                yield from _row(row | {"data": data}, restorer, frames, executor, options, there)
 
 
 def _row(
     row: Row,
-    restorers: dict[str, Infrared],
+    restorer: Infrared | None,
     frames: FrameTrial,
     executor: Any,
     options: argparse.Namespace,
@@ -159,26 +149,10 @@ def _row(
         return
     name = row["system"]
     settings = {"row": row, "frames": [pair.name for pair in frames.pairs], "seeds": list(SEEDS)}
-    folder = hashlib.sha256(json.dumps(settings, default=str).encode()).hexdigest()[:12]
-    journal = Journal(Result, options.work / folder, settings)
     seeds = SEEDS if row["sampler"] and not row.get("control") else SEEDS[:1]
-    work = Work(restorers, not restorers, frames, seeds, journal, keep=False)
     title = f"{row['data']}, {name}, {row['sampler']}, {row['asked']} steps, {row['guidance']}"
-    try:
-        work.run(range(len(frames.pairs)), executor, 4 * max(options.workers, 1), not sys.stderr.isatty())
-    except UserError as error:
-        print(f"left out: {title}: {error}", file=sys.stderr)
-        return
-    results = [journal.results[index, name] for index in range(len(frames.pairs))]
-    bad = [result.error for result in results if result.error]
-    if bad:
-        print(f"left out: {title}: {bad[0]}", file=sys.stderr)
-        return
-    metrics = [metric for metric in NAMES if metric in results[0].scores]
-    found = summarize(results, metrics)["systems"][name]
-    row |= {"metrics": found["metrics"], "seconds": found["seconds"]}
-    yield row | {"scores": {metric: [result.scores[metric] for result in results] for metric in metrics}}
-    journal.remove()  # after the row is written
+    total = len(frames.pairs)
+    yield from measured(row, restorer, frames, settings, total, seeds, list(NAMES), executor, options, title)
 
 
 def key(row: Row) -> tuple[Any, ...]:
@@ -189,18 +163,7 @@ def key(row: Row) -> tuple[Any, ...]:
 
 def merged(results: dict[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
     """`results` with `rows`, which replace those of the same key."""
-    found = {key(row): row for row in [*results["rows"], *rows]}
-    order = sorted(found.values(), key=lambda row: (row["data"] != "RoadScene", row["sha256"] is not None))
-    return results | {"rows": order}
-
-
-def load_results(path: Path, about: dict[str, Any]) -> dict[str, Any]:
-    """The results in `path`, which have to be of the same frames; an empty set if there is no file."""
-    results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else about | {"rows": []}
-    different = [name for name in about if results.get(name) != about[name]]
-    if different:
-        raise UserError(f"{path} holds another {', '.join(different)}; give another --result, or remove it")
-    return results
+    return quality_rows.merged(results, rows, key, lambda row: (row["data"] != "RoadScene", row["sha256"] is not None))
 
 
 # -- tables ------------------------------------------------------------------------------------------------------------
@@ -254,7 +217,7 @@ def _guided(rows: Sequence[Row], compared: Sequence[str]) -> list[str]:
             if (other["sha256"], other["sampler"], other["guidance"]) == (row["sha256"], "stored", "off")
         ]
         if plain:
-            differences = [_difference(row, plain[0], metric) for metric in compared]
+            differences = [str(difference(row, plain[0], metric)) for metric in compared]
             lines.append("| " + " | ".join([_title(row), *differences]) + " |")
     return [*lines, ""]
 
@@ -263,49 +226,26 @@ def _by_steps(data: str, rows: Sequence[Row]) -> list[str]:
     lines: list[str] = []
     for system in dict.fromkeys(row["system"] for row in rows if row["asked"]):
         own = [row for row in rows if row["system"] == system and row["asked"]]
-        steps = sorted({row["asked"] for row in own})
-        lines += [f"PSNR (dB) / spectrum of {system} on {data} by steps:", ""]
-        lines += ["| sampler | " + " | ".join(map(str, steps)) + " |", "| --- " * (1 + len(steps)) + "|"]
-        for sampler in dict.fromkeys(row["sampler"] for row in own):
-            by_steps = {row["asked"]: row for row in own if row["sampler"] == sampler}
-            cells = [_both(by_steps[n]) if n in by_steps else "-" for n in steps]
-            lines.append(f"| {sampler} | " + " | ".join(cells) + " |")
-        lines.append("")
+        lines += [f"PSNR (dB) / spectrum of {system} on {data} by steps:", "", *by_steps(own, _both), ""]
     return lines
 
 
 def _both(row: Row) -> str:
-    return f"{_mean(row, 'psnr_gray'):.2f} / {_mean(row, 'spectrum'):.3g}"
-
-
-def _mean(row: Row, metric: str) -> float:
-    mean = row["metrics"][metric]["mean"]
-    return math.nan if mean is None else float(mean)
+    return f"{mean(row, 'psnr_gray'):.2f} / {mean(row, 'spectrum'):.3g}"
 
 
 def _cell(row: Row, metric: str) -> str:
-    if metric not in row["metrics"]:
-        return "n/a"
-    half = row["metrics"][metric]["ci95"]
-    return f"{_mean(row, metric):.4g} ± {math.nan if half is None else half:.2g}"
+    return cell(row, metric) if metric in row["metrics"] else "n/a"
 
 
 def _above(row: Row, rows: Sequence[Row], metric: str) -> str:
     starts = [other for other in rows if other["sampler"] is None]
-    return _difference(row, starts[0], metric) if starts and row["sampler"] is not None else "-"
-
-
-def _difference(row: Row, other: Row, metric: str) -> str:
-    first, second = ([math.nan if s is None else s for s in one["scores"][metric]] for one in (row, other))
-    return str(paired(first, second))
+    return str(difference(row, starts[0], metric)) if starts and row["sampler"] is not None else "-"
 
 
 def write_table(results: dict[str, Any], readme: Path = README) -> None:
     """Put the tables between the markers of the README."""
-    table = f"<!-- results -->\n{markdown(results)}\n<!-- /results -->"
-    text = re.sub(r"<!-- results -->.*<!-- /results -->", lambda _: table, readme.read_text(), flags=re.DOTALL)
-    with atomic_path(readme, overwrite=True) as temporary:
-        temporary.write_text(text)
+    quality_rows.write_table(markdown(results), readme)
 
 
 def main() -> None:
@@ -321,22 +261,14 @@ def main() -> None:
     parser.add_argument("--guidance", nargs="*", choices=modes, default=modes)
     parser.add_argument("--strengths", type=float, nargs="+", default=[STRENGTH], help="of guidance")
     parser.add_argument("--features", default=None, help="see upscale")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--precision", choices=get_args(PrecisionName), default="auto", help="see upscale")
-    parser.add_argument("--compile", action="store_true", help="see upscale")
-    parser.add_argument("--workers", type=int, default=0, help="for the metrics, see evaluate")
-    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "infrared_quality", help="what is half done")
-    parser.add_argument("--result", type=Path, default=RESULT)
-    parser.add_argument("--merge", type=Path, nargs="+", default=[], help="take in the rows of other results, and stop")
-    parser.add_argument("--again", action="store_true", help="measure rows again that are there")
-    parser.add_argument("--table", action="store_true", help="only make the tables again from the last results")
+    add_options(parser, "infrared_quality", "upscale")
     options = parser.parse_args()
     few = "" if options.frames >= 1000 else f" ({options.frames} of each)"
     about = {"version": 1, "about": f"Frames of RoadScene's test split and pairs of M3FD{few}, seeds 0, 1 and 2"}
-    results = load_results(options.result, about)
+    results = load(options.result, about)
     if options.table or options.merge:
         for path in options.merge:
-            results = merged(results, load_results(path, about)["rows"])
+            results = merged(results, load(path, about)["rows"])
     else:
         if not options.checkpoints:
             raise UserError("there are no shipped weights yet; train some and name them with --checkpoints")
@@ -345,16 +277,10 @@ def main() -> None:
             for row in measure(checkpoint, options, {key(row) for row in results["rows"]}):
                 results = merged(results, [row])
                 write_json(options.result, results, overwrite=True)
-                found = f"PSNR {_mean(row, 'psnr_gray'):.2f}, spectrum {_mean(row, 'spectrum'):.3g}"
+                found = f"PSNR {mean(row, 'psnr_gray'):.2f}, spectrum {mean(row, 'spectrum'):.3g}"
                 how = f", {row['sampler']}, {row['steps']} steps" if row["sampler"] else ""
                 print(f"{row['data']}, {_title(row)}{how}: {found}, {row['seconds']:.3g} s", flush=True)
-    if not results["rows"]:
-        raise UserError("there are no results yet; measure some first")
-    write_json(options.result, results, overwrite=True)
-    print(options.result)
-    if options.result == RESULT:
-        write_table(results)
-        print(README)
+    close(results, options.result, README if options.result == RESULT else None, markdown)
 
 
 if __name__ == "__main__":

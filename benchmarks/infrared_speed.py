@@ -17,8 +17,6 @@ Writes benchmarks/results/infrared_speed.json after every row (what is not run k
 table of docs/speed.md. A variant that fails has the reason in its row, and the others go on.
 """
 
-import argparse
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -27,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from restoration_speed import VARIANTS, Case, attempt, forward
-from timing import first_call, machine, need_gpu, random_network, rows, show, write_json, write_table
+from speed_rows import VARIANTS, Case, Measure, cells, forward, options, run
+from timing import first_call, random_network, rows
 
 from ornstein.acceleration import accelerate
 from ornstein.denoiser import Denoiser
@@ -110,58 +108,27 @@ def markdown(results: dict[str, Any]) -> str:
     lines: list[str] = []
     if CALL in results:
         own, case = results[CALL], CASES[CALL]
-        cells = [_cells(variant, row, True) for variant, row in own["rows"].items()]
-        lines += [*rows([CALL, "ms", "PSNR (dB)", "first call (s)"], cells), ""]
+        shown = [cells(variant, row, ["psnr"]) for variant, row in own["rows"].items()]
+        lines += [*rows([CALL, "ms", "PSNR (dB)", "first call (s)"], shown), ""]
         lines += [f"Published: {case.published_ms} ms; goal: {case.goal_ms} ms. On {own['machine']}.", ""]
     found = {name: own for name, own in results.items() if name in WHOLE}
     for name, own in found.items():
-        cells = [_cells(variant, row, False) for variant, row in own["rows"].items()]
-        lines += [*rows([name, "ms", "first call (s)"], cells), "", f"On {own['machine']}.", ""]
+        shown = [cells(variant, row) for variant, row in own["rows"].items()]
+        lines += [*rows([name, "ms", "first call (s)"], shown), "", f"On {own['machine']}.", ""]
     return "\n".join(lines)
 
 
-def _cells(variant: str, row: dict[str, Any], quality: bool) -> list[str]:
-    if "failed" in row:
-        return [variant, "failed", row["failed"].replace("|", "/"), *([""] if quality else [])]
-    middle = [f"{row['psnr']:.1f}"] if quality else []
-    return [variant, f"{row['ms']:.1f}", *middle, f"{row['first_call_s']:.0f}"]
-
-
 def main() -> None:
-    cases = [*CASES, *WHOLE]
     some = ["eager float32", "graph float32", "graph bfloat16", "compiled graph bfloat16"]
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", nargs="+", choices=cases, default=cases)
-    parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), help="of a call")
-    parser.add_argument("--whole", nargs="+", choices=list(VARIANTS), default=some, help="variants of whole frames")
-    parser.add_argument("--output", type=Path, default=RESULT)
-    parser.add_argument("--table", action="store_true", help="only make the page again from the last results")
-    options = parser.parse_args()
-    if options.table:
-        if not RESULT.exists():
-            raise UserError(f"there is no {RESULT.name} yet; run this without --table on a machine with a GPU")
-        write_table("infrared speed", markdown(json.loads(RESULT.read_text())))
-        return
-    need_gpu()
-    torch.backends.cudnn.benchmark = True
-    results: dict[str, Any] = json.loads(options.output.read_text()) if options.output.exists() else {}
-    failed = 0
-    for name in options.cases:
-        own = results.setdefault(name, {"rows": {}})
-        own["machine"] = machine()
-        measure = partial(forward, CASES[name]) if name in CASES else partial(whole, *WHOLE[name], "cuda")
-        for variant in options.variants if name in CASES else options.whole:
-            row = own["rows"][variant] = attempt(measure, variant)
-            failed += "failed" in row
-            show(name, variant, row)
-            write_json(options.output, results)
-            torch.compiler.reset()
-            torch.cuda.empty_cache()
-    print(options.output)
-    if options.output == RESULT:
-        write_table("infrared speed", markdown(results))
-    if failed:
-        raise UserError(f"{failed} variants failed; their rows say why")
+    also = ("whole", list(VARIANTS), some, "variants of whole frames")
+    chosen = options(__doc__, [*CASES, *WHOLE], RESULT, also)
+
+    def plan(name: str) -> tuple[Measure, list[str]]:
+        if name in CASES:
+            return partial(forward, CASES[name]), chosen.variants
+        return partial(whole, *WHOLE[name], "cuda"), chosen.whole
+
+    run(chosen, RESULT, "infrared speed", markdown, plan)
 
 
 if __name__ == "__main__":

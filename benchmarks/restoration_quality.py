@@ -15,25 +15,18 @@ started again at will. The tables of apps/restoration/README.md are made from th
 """
 
 import argparse
-import hashlib
-import json
-import math
-import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from ornstein.analysis.statistics import paired
+import quality_rows
+from quality_rows import Row, add_options, by_steps, cell, close, difference, load, measured, place
+
 from ornstein.errors import UserError
-from ornstein.files import atomic_path
-from ornstein.hardware import machine
-from ornstein.journal import Journal
 from ornstein.pictures import lite0
 from ornstein.pictures.evaluation import about_system
-from ornstein.pictures.restorer import PrecisionName
-from ornstein.pictures.results import INPUT, Result, summarize
-from ornstein.pictures.scoring import Work
+from ornstein.pictures.results import INPUT
 from ornstein.pictures.systems import System
 from ornstein.process.prediction import Prediction
 from ornstein.report import write_json
@@ -72,8 +65,6 @@ TASKS: dict[str, DegradationName] = {
 }
 """What the name of a checkpoint begins with, and what it is scored on."""
 
-Row = dict[str, Any]
-
 
 def task_of(checkpoint: Path) -> str:
     """The task of a checkpoint by its name; raises UserError if it has none."""
@@ -110,8 +101,7 @@ def measure(checkpoint: Path, options: argparse.Namespace, there: set[tuple[Any,
     """
     task = task_of(checkpoint)
     restorer = Restorer(checkpoint, device=options.device, precision=options.precision, compile=options.compile)
-    place = machine(restorer.device) + ("" if restorer.precision == "float32" else f", {restorer.precision}")
-    place += ", compiled" if options.compile else ""
+    where = place(restorer, options.compile)
     pictures = held_out(options.data, "clean", TASKS[task], restorer.scale, None, options.pictures)
     groups: list[tuple[Row, Restorer | None]] = [
         ({"system": INPUT, "sampler": None, "asked": None, "sha256": None}, None)
@@ -124,28 +114,13 @@ def measure(checkpoint: Path, options: argparse.Namespace, there: set[tuple[Any,
         )
     with pool(options.workers) as executor:
         for about, one in groups:
-            row: Row = {"task": task, "scale": restorer.scale, "machine": place if one else None} | about
+            row: Row = {"task": task, "scale": restorer.scale, "machine": where if one else None} | about
             if key(row) in there and not options.again:
                 continue
-            name = row["system"]
-            settings = {"row": row, "pictures": [pair.name for pair in pictures.pairs], "place": place}
-            folder = hashlib.sha256(json.dumps(settings, default=str).encode()).hexdigest()[:12]
-            journal = Journal(Result, options.work / folder, settings)
-            work = Work({name: one} if one else {}, one is None, PictureTrial(pictures), [0], journal, keep=False)
-            try:
-                work.run(range(len(pictures)), executor, 4 * max(options.workers, 1), not sys.stderr.isatty())
-            except UserError as error:
-                print(f"left out: {name}, {row['sampler']}, {row['asked']} steps: {error}", file=sys.stderr)
-                continue
-            results = [journal.results[index, name] for index in range(len(pictures))]
-            bad = [result.error for result in results if result.error]
-            if bad:
-                print(f"left out: {name}, {row['sampler']}, {row['asked']} steps: {bad[0]}", file=sys.stderr)
-                continue
-            found = summarize(results, list(NAMES))["systems"][name]
-            row |= {"metrics": found["metrics"], "seconds": found["seconds"]}
-            yield row | {"scores": {metric: [result.scores[metric] for result in results] for metric in NAMES}}
-            journal.remove()  # after the row is written
+            settings = {"row": row, "pictures": [pair.name for pair in pictures.pairs], "place": where}
+            title = f"{row['system']}, {row['sampler']}, {row['asked']} steps"
+            trial, total = PictureTrial(pictures), len(pictures)
+            yield from measured(row, one, trial, settings, total, [0], list(NAMES), executor, options, title)
 
 
 def key(row: Row) -> tuple[Any, ...]:
@@ -155,18 +130,7 @@ def key(row: Row) -> tuple[Any, ...]:
 
 def merged(results: dict[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
     """`results` with `rows`, which replace those of the same key."""
-    found = {key(row): row for row in [*results["rows"], *rows]}
-    order = sorted(found.values(), key=lambda row: (row["task"], row["sha256"] is not None, row["system"]))
-    return results | {"rows": order}
-
-
-def load(path: Path, about: dict[str, Any]) -> dict[str, Any]:
-    """The results in `path`, which have to be of the same pictures; an empty set if there is no file."""
-    results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else about | {"rows": []}
-    different = [name for name in about if results.get(name) != about[name]]
-    if different:
-        raise UserError(f"{path} holds another {', '.join(different)}; give another --result, or remove it")
-    return results
+    return quality_rows.merged(results, rows, key, lambda row: (row["task"], row["sha256"] is not None, row["system"]))
 
 
 # -- tables ------------------------------------------------------------------------------------------------------------
@@ -179,28 +143,17 @@ def markdown(results: dict[str, Any]) -> str:
     lines += ["| --- " * (5 + len(NAMES)) + "|"]
     for row in (row for row in rows if row["sampler"] in (None, "stored")):
         title = row["system"] + (" (regression)" if row.get("control") else "")
-        cells = [row["task"], title, str(row.get("nfe") or "-"), *(_cell(row, metric) for metric in NAMES)]
+        cells = [row["task"], title, str(row.get("nfe") or "-"), *(cell(row, metric) for metric in NAMES)]
         cells += [_above_control(row, rows), f"{row['seconds']:.3g}" if row["seconds"] else "-"]
         lines.append("| " + " | ".join(cells) + " |")
     for checkpoint in dict.fromkeys((row["task"], row["system"]) for row in rows if row["asked"]):
         own = [row for row in rows if (row["task"], row["system"]) == checkpoint and row["asked"]]
-        steps = sorted({row["asked"] for row in own})
         lines += ["", f"PSNR (dB) of {checkpoint[1]} by steps:", ""]
-        lines += ["| sampler | " + " | ".join(map(str, steps)) + " |", "| --- " * (1 + len(steps)) + "|"]
-        for sampler in dict.fromkeys(row["sampler"] for row in own):
-            by_steps = {row["asked"]: row for row in own if row["sampler"] == sampler}
-            cells = [_cell(by_steps[n], "psnr_rgb") if n in by_steps else "-" for n in steps]
-            lines.append(f"| {sampler} | " + " | ".join(cells) + " |")
+        lines += by_steps(own, lambda row: cell(row, "psnr_rgb"))
     places = dict.fromkeys(row["machine"] for row in rows if row["machine"])
     lines += ["", f"{results['data']}; mean ± 95 % interval over pictures; in brackets the 95 % interval of the "]
     lines[-1] += f"difference picture by picture. s: seconds a picture; scored on {'; '.join(places)}."
     return "\n".join(lines)
-
-
-def _cell(row: Row, metric: str) -> str:
-    found = row["metrics"][metric]
-    mean, half = (math.nan if found[name] is None else found[name] for name in ("mean", "ci95"))
-    return f"{mean:.4g} ± {half:.2g}"
 
 
 def _above_control(row: Row, rows: Sequence[Row]) -> str:
@@ -208,18 +161,12 @@ def _above_control(row: Row, rows: Sequence[Row]) -> str:
     controls = [other for other in rows if other.get("control") and key(other)[:2] == key(row)[:2]]
     if not controls or row.get("control") or row["sampler"] is None:
         return "-"
-    first, second = (
-        [math.nan if score is None else score for score in one["scores"]["psnr_rgb"]] for one in (row, controls[0])
-    )
-    return str(paired(first, second))
+    return str(difference(row, controls[0], "psnr_rgb"))
 
 
 def write_table(results: dict[str, Any], readme: Path = README) -> None:
     """Put the tables between the markers of the README."""
-    table = f"<!-- results -->\n{markdown(results)}\n<!-- /results -->"
-    text = re.sub(r"<!-- results -->.*<!-- /results -->", lambda _: table, readme.read_text(), flags=re.DOTALL)
-    with atomic_path(readme, overwrite=True) as temporary:
-        temporary.write_text(text)
+    quality_rows.write_table(markdown(results), readme)
 
 
 def main() -> None:
@@ -230,16 +177,8 @@ def main() -> None:
     parser.add_argument("--checkpoints", type=Path, nargs="+", default=shipped, help="default: all shipped ones")
     parser.add_argument("--samplers", nargs="+", choices=list(SAMPLERS), default=list(SAMPLERS))
     parser.add_argument("--steps", type=int, nargs="*", default=list(STEPS), help="besides those stored")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--precision", choices=get_args(PrecisionName), default="auto", help="see restore")
-    parser.add_argument("--compile", action="store_true", help="see restore")
-    parser.add_argument("--workers", type=int, default=0, help="for the metrics, see evaluate")
-    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "restoration_quality", help="what is half done")
-    parser.add_argument("--result", type=Path, default=RESULT)
-    parser.add_argument("--merge", type=Path, nargs="+", default=[], help="take in the rows of other results, and stop")
+    add_options(parser, "restoration_quality", "restore")
     parser.add_argument("--without_speed", action="store_true", help="of --merge: the machine had other work meanwhile")
-    parser.add_argument("--again", action="store_true", help="measure rows again that are there")
-    parser.add_argument("--table", action="store_true", help="only make the tables again from the last results")
     options = parser.parse_args()
     about = {"version": 1, "data": f"{options.data.name}, test split, {options.pictures} pictures, seed 0"}
     results = load(options.result, about)
@@ -263,13 +202,7 @@ def main() -> None:
                 psnr = row["metrics"]["psnr_rgb"]["mean"]
                 steps = f", {row['sampler']}, {row['steps']} steps" if row["sampler"] else ""
                 print(f"{row['task']}, {row['system']}{steps}: PSNR {psnr:.2f}, {row['seconds']:.3g} s", flush=True)
-    if not results["rows"]:
-        raise UserError("there are no results yet; measure some first")
-    write_json(options.result, results, overwrite=True)
-    print(options.result)
-    if options.result == RESULT:
-        write_table(results)
-        print(README)
+    close(results, options.result, README if options.result == RESULT else None, markdown)
 
 
 if __name__ == "__main__":

@@ -16,21 +16,19 @@ import argparse
 import dataclasses
 import hashlib
 import json
-import math
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+import quality_rows
 import torch
+from quality_rows import Row, close, difference, load
 
-from ornstein.analysis.statistics import Difference, paired
 from ornstein.errors import UserError
-from ornstein.files import atomic_path
 from ornstein.hardware import machine
 from ornstein.journal import Journal
-from ornstein.report import plain
+from ornstein.report import write_json
 from ornstein.workers import pool
 from ornstein_speech.enhance import SHIPPED, Enhancer, PrecisionName
 from ornstein_speech.evaluate import about_system, classical, held_out
@@ -51,8 +49,6 @@ FROM_NOISE, BRIDGE = ("pc", "2m", "heun", "ode"), ("sde", "ode", "2m", "heun", "
 
 REFERENCE = ("pc", 30)
 """The published sampler of SGMSE+, 60 network calls."""
-
-Row = dict[str, Any]
 
 
 def wanted(options: argparse.Namespace) -> Iterator[System]:
@@ -130,23 +126,7 @@ def key(row: Row) -> tuple[Any, ...]:
 
 def merged(results: dict[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
     """`results` with `rows`, which replace those of the same key."""
-    found = {key(row): row for row in [*results["rows"], *rows]}
-    order = sorted(found.values(), key=lambda row: row["checkpoint"] or "")
-    return results | {"rows": order}
-
-
-def load(path: Path, about: dict[str, Any]) -> dict[str, Any]:
-    """The results in `path`, which have to be of the same mixes; an empty set if there is no file."""
-    results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else about | {"rows": []}
-    different = [name for name in about if results.get(name) != about[name]]
-    if different:
-        raise UserError(f"{path} holds another {', '.join(different)}; give another --result, or remove it")
-    return results
-
-
-def write(path: Path, results: dict[str, Any]) -> None:
-    with atomic_path(path, overwrite=True) as temporary:
-        temporary.write_text(json.dumps(plain(results), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return quality_rows.merged(results, rows, key, lambda row: row["checkpoint"] or "")
 
 
 # -- tables ------------------------------------------------------------------------------------------------------------
@@ -195,12 +175,6 @@ def by_snr(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
-def difference(row: Row, reference: Row, metric: str) -> Difference:
-    """What `row` is above `reference`, over the same mixes; null stands for a score that is not defined."""
-    first, second = ([math.nan if s is None else s for s in r["scores"][metric]] for r in (row, reference))
-    return paired(first, second)
-
-
 def reaches(row: Row, reference: Row) -> bool:
     """Whether PESQ and SI-SDR are those of `reference` or better: the mean not below its 95 % interval, and the paired
     difference over files not wholly below zero."""
@@ -236,14 +210,6 @@ def statement(rows: Sequence[Row]) -> list[str]:
         ]
         lines[-1] += "difference over files (in brackets, BCa bootstrap) wholly below zero."
     return lines
-
-
-def write_table(results: dict[str, Any]) -> None:
-    """Put the tables between the markers of the README."""
-    text = README.read_text()
-    table = f"<!-- results -->\n{markdown(results)}\n<!-- /results -->"
-    with atomic_path(README, overwrite=True) as temporary:
-        temporary.write_text(re.sub(r"<!-- results -->.*<!-- /results -->", lambda _: table, text, flags=re.DOTALL))
 
 
 def main() -> None:
@@ -295,14 +261,10 @@ def main() -> None:
             baselines = not any(row["nfe"] is None and row.get("scores") for row in results["rows"])
             for row in measure(systems, options, baselines):
                 results = merged(results, [row])
-                write(options.result, results)
+                write_json(options.result, results, overwrite=True)
                 pesq = row["metrics"]["pesq"]["mean"]
                 print(f"{title(row)}, {row['steps'] or '-'} steps: PESQ {pesq:.3f}, RTF {row['rtf']:.3g}", flush=True)
-    write(options.result, results)
-    print(options.result)
-    if options.result == RESULT:
-        write_table(results)
-        print(README)
+    close(results, options.result, README if options.result == RESULT else None, markdown)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from benchmarks import speech_quality as quality
 
 from ornstein.analysis.statistics import interval
 from ornstein.errors import UserError
+from ornstein.report import write_json
 
 
 def row(sampler: str, steps: int, calls: int, shift: float, machine: str = "A", spread: float = 0.1) -> dict[str, Any]:
@@ -61,6 +62,6 @@ def test_rows_of_two_machines_stand_side_by_side() -> None:
 
 
 def test_results_of_other_mixes_are_refused(tmp_path: Path) -> None:
-    quality.write(tmp_path / "a.json", {"mixes": 24, "rows": []})
+    write_json(tmp_path / "a.json", {"mixes": 24, "rows": []})
     with pytest.raises(UserError, match="mixes"):
         quality.load(tmp_path / "a.json", {"mixes": 12})

@@ -60,9 +60,9 @@ def tune_guidance(
     """Choose how strongly to guide a checkpoint, on validation frames.
 
     Tries scales, and takes the one that improves a score most among those that lose no more PSNR than is allowed; none
-    where no scale helps. Prints every scale with its score, what it changes and what it loses, frame by frame with 95 % intervals, then the
-    options to give to upscale and evaluate. With --output every score is kept as soon as it is made: after an
-    interruption the same command goes on.
+    where no scale helps. Prints every scale with its score, what it changes and what it loses, frame by frame with 95 %
+    intervals, then the options to give to upscale and evaluate. With --output every score is kept as soon as it is
+    made: after an interruption the same command goes on.
 
     Args:
         data: Folder of the set, in one of the layouts.
