@@ -15,7 +15,6 @@ from ornstein_infrared.layouts import Layout, Split
 from ornstein_infrared.upscaler import Infrared
 
 if TYPE_CHECKING:
-    from ornstein.analysis.statistics import Difference, Interval
     from ornstein.analysis.strength import Choice
     from ornstein.pictures.results import Result
     from ornstein.pictures.scoring import Work
@@ -243,8 +242,8 @@ def _print(choice: "Choice", guidance: GuidanceName, target: Target, features: s
     rows = [
         [
             f"{each.strength:g}",
-            _interval(each.target),
-            *([_difference(each.change), _difference(each.loss)] if each.strength else ["-", "-"]),
+            str(each.target),
+            *([str(each.change), str(each.loss)] if each.strength else ["-", "-"]),
             "chosen" if each.strength == choice.strength else "" if each.allowed else "loses too much",
         ]
         for each in choice.candidates
@@ -255,11 +254,3 @@ def _print(choice: "Choice", guidance: GuidanceName, target: Target, features: s
         print(f"best: --guidance {guidance} --guidance_scale {choice.strength:g}{more}")
     else:
         print(f"best: --guidance off; no scale improves {NAMES[target]} at a PSNR that is allowed")
-
-
-def _interval(found: "Interval") -> str:
-    return f"{found.mean:.4g}" if math.isnan(found.half_width) else f"{found.mean:.4g} ± {found.half_width:.2g}"
-
-
-def _difference(found: "Difference") -> str:
-    return f"{found.mean:+.3g} [{found.low:+.3g}, {found.high:+.3g}]"

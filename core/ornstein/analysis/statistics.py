@@ -16,9 +16,12 @@ class Interval(NamedTuple):
     files: int
 
     def __str__(self) -> str:
-        if self.files < 2:
-            return "n/a" if self.files == 0 else f"{self.mean:.3f}"
-        return f"{self.mean:.3f} ± {self.half_width:.3f}"
+        if self.files == 0:
+            return "n/a"
+        places = _places(self.mean)
+        if self.files == 1:
+            return f"{self.mean:.{places}f}"
+        return f"{self.mean:.{places}f} ± {self.half_width:.{places}f}"
 
 
 class Difference(NamedTuple):
@@ -29,7 +32,14 @@ class Difference(NamedTuple):
     high: float
 
     def __str__(self) -> str:
-        return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+        places = _places(*self)
+        return f"{self.mean:+.{places}f} [{self.low:+.{places}f}, {self.high:+.{places}f}]"
+
+
+def _places(*values: float) -> int:
+    """Digits behind the point: 3, and more, up to 6, where the largest of `values` is below 0.01: it has 3 then."""
+    largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
+    return 3 if largest >= 0.01 or largest < 5e-7 else min(6, 2 - math.floor(math.log10(largest)))
 
 
 def interval(values: Iterable[float], level: float = 0.95) -> Interval:

@@ -32,5 +32,10 @@ def test_interval() -> None:
     assert found.files == 3
     assert found.half_width == pytest.approx(4.302652729911275 / math.sqrt(3))  # t of 2 degrees of freedom
     assert str(found) == "2.000 ± 2.484"
+    assert str(statistics.interval([0.001, 0.002, 0.003])) == "0.00200 ± 0.00248"
+    assert [str(statistics.interval(values)) for values in ([0.00123456], [], [0.0])] == ["0.00123", "n/a", "0.000"]
+    assert str(statistics.Difference(-0.00054, -0.0008, -0.0003)) == "-0.000540 [-0.000800, -0.000300]"
+    assert str(statistics.Difference(0.0004, -0.0102, 0.011)) == "+0.000 [-0.010, +0.011]"
+    assert str(statistics.Difference(1e-9, math.nan, math.nan)) == "+0.000 [+nan, +nan]"
     assert str(statistics.interval([math.nan])) == "n/a"
     assert str(statistics.interval([2.0])) == "2.000"
