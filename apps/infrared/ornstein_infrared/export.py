@@ -10,6 +10,9 @@ from ornstein.files import check_target
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ornstein.latent import LatentDenoiser
+    from ornstein.samplers.base import Sampler
+
 
 def export(
     checkpoint: Path,
@@ -111,8 +114,9 @@ def publish(
             raise UserError(f"{autoencoder} would hold both networks; choose another name for --autoencoder")
         check_target(autoencoder, overwrite)
     tensors = of("network.") | computed(denoiser.network)
+    remarks: list[str] = []
     options = _check(source, target, denoiser, tensors)
-    remarks = []
+    options |= _steps(target, model.sampler, denoiser, remarks)
     if autoencoder is None:
         remarks.append("its autoencoder is left out; --autoencoder FILE writes it, too")
     else:
@@ -122,6 +126,21 @@ def publish(
         said = " ".join(f"--{name} {value}" for name, value in options.items())
         remarks.append(f"it does not say all of this; import it with {said}")
     return remarks
+
+
+def _steps(target: Path, sampler: "Sampler | None", denoiser: "LatentDenoiser", remarks: list[str]) -> dict[str, int]:
+    """The option that brings the sampler back, if it takes one; a remark where none does."""
+    from ornstein.process.residual_shift import ResidualShift
+    from ornstein_infrared.published import sampler_of
+
+    assert isinstance(denoiser.process, ResidualShift)
+    levels = denoiser.process.steps
+    if sampler is None or sampler == sampler_of(target, levels):
+        return {}
+    if sampler.steps is not None and sampler == sampler_of(target, levels, sampler.steps):
+        return {"steps": sampler.steps}
+    remarks.append(f"it does not say how to sample, {sampler}; import gives {sampler_of(target, levels)}")
+    return {}
 
 
 def _check(source: Path, target: Path, denoiser: object, tensors: "dict[str, Tensor]") -> dict[str, float]:

@@ -124,7 +124,6 @@ def components(
         UserError: weights of another network, or settings that do not fit it.
     """
     from ornstein.published_shift import on_latents, residual_shift
-    from ornstein.samplers.ancestral import Ancestral
     from ornstein_infrared.representation import ThermalSpace
 
     path = shapes.path
@@ -134,11 +133,19 @@ def components(
         raise UserError(f"{path}: its autoencoder takes {autoencoder.in_channels} channels; give one of 1 or 3")
     if steps is not None and not 1 <= steps <= process.steps:
         raise UserError(f"--steps {steps} must be at least 1 and at most {process.steps}, the levels of the file")
-    one = path.stem.lower().startswith(("difiisr", "sinsr"))
-    count = (1 if one else process.steps) if steps is None else steps
-    # the published one step is that of the deterministic sampler: x0 at the last level
-    sampler = Ancestral(count, eta=0.0 if count == 1 else 1.0)
     space = ThermalSpace(
         scale=4, channels=autoencoder.in_channels, factor=autoencoder.factor, multiple=MULTIPLE, bound=1.0
     )
-    return denoiser, space, sampler
+    return denoiser, space, sampler_of(path, process.steps, steps)
+
+
+def sampler_of(path: Path, levels: int, steps: int | None = None) -> "Sampler":
+    """How a published file of this name samples: DifIISR and SinSR in one step, others in as many as there are levels.
+
+    The one step is that of the deterministic sampler: x0 at the last level.
+    """
+    from ornstein.samplers.ancestral import Ancestral
+
+    one = path.stem.lower().startswith(("difiisr", "sinsr"))
+    count = (1 if one else levels) if steps is None else steps
+    return Ancestral(count, eta=0.0 if count == 1 else 1.0)

@@ -24,6 +24,8 @@ from ornstein.process.respaced_shift import RespacedShift
 from ornstein.published_files import read
 from ornstein.published_shift import computed
 from ornstein.samplers.ancestral import Ancestral
+from ornstein.samplers.base import Sampler
+from ornstein.samplers.ode_solvers import Heun
 from ornstein.uncertainty import UncertaintyGuided
 from ornstein_infrared.commands import app
 from ornstein_infrared.export import export
@@ -96,15 +98,36 @@ def test_options_and_the_way_back(tmp_path: Path, capsys: pytest.CaptureFixture[
     own = tmp_path / "mine-imported.safetensors"
     written, other = tmp_path / "again.pth", tmp_path / "again-vq.pth"
     export(own, written, layout="published", weights="raw", autoencoder=other)
-    assert "--schedule_steps 7 --noise_scale 1.5" in capsys.readouterr().err
+    assert "--schedule_steps 7 --noise_scale 1.5 --steps 3" in capsys.readouterr().err
     first, second = read(source), read(written)["state_dict"]
     assert first.keys() == second.keys()
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
     assert all(torch.equal(tensor, read(other)[name]) for name, tensor in read(autoencoder).items())
-    again = imported(written, autoencoder=other, schedule_steps=7, noise_scale=1.5)
+    again = imported(written, autoencoder=other, schedule_steps=7, noise_scale=1.5, steps=3)
     assert describe(again.denoiser) == describe(loaded.denoiser)
+    assert again.sampler == loaded.sampler
     export(own, tmp_path / "alone.pth", layout="published", weights="raw")
     assert "--autoencoder FILE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "sampler", "said"),
+    [
+        ("DifIISR.pth", Ancestral(1, eta=0.0), ""),
+        ("mine.pth", Ancestral(1, eta=0.0), "import it with --steps 1"),
+        ("mine.pth", Ancestral(15), ""),
+        ("mine.pth", Heun(4), "it does not say how to sample, Heun("),
+    ],
+)
+def test_how_to_sample_is_said_where_a_file_does_not(
+    name: str, sampler: Sampler, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    denoiser = LatentDenoiser(filled(swin()), DEFAULT15, filled(vq()))
+    own, space = tmp_path / "own.safetensors", ThermalSpace(channels=3, factor=4, bound=1.0)
+    checkpoint.save(own, denoiser, app="infrared", representation=space, sampler=sampler, weights="raw")
+    export(own, tmp_path / name, layout="published", weights="raw", autoencoder=tmp_path / "vq.pth")
+    told = capsys.readouterr().err
+    assert said in told if said else told == ""
 
 
 def test_an_autoencoder_alone_in_both_directions(tmp_path: Path) -> None:
