@@ -22,6 +22,10 @@ class EVODiff(FlowSolver):
 
     minimum_steps = 2
 
+    @property
+    def convergence_order(self) -> int | None:
+        return 1
+
     def solve(self, run: Run, x: Tensor) -> Iterator[Tensor]:
         regular = [i for i, (now, ahead) in enumerate(run.steps) if now.regular and ahead.regular] or [-1]
         first, last = regular[0], regular[-1]
