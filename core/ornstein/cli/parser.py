@@ -120,8 +120,7 @@ def _suggestion(message: str, parser: ArgumentParser) -> str:
 
 def _alike(word: str, option: str) -> bool:
     """Whether the last parts of two dotted names are alike; the sections before them are hardly ever mistyped."""
-    last = (name.rpartition(".")[2] for name in (word, option))
-    return difflib.SequenceMatcher(None, *last).ratio() >= 0.6
+    return bool(difflib.get_close_matches(word.rpartition(".")[2], [option.rpartition(".")[2]]))
 
 
 def _options(parser: ArgumentParser) -> list[str]:
