@@ -306,8 +306,8 @@ def tables(result: dict[str, Any]) -> str:
         return head + "".join(f"| {solver} | {' | '.join(cell(row, p) for p in names)} |\n" for solver, row in rows)
 
     page = (
-        "What the samplers of these tables declare (`convergence_order`, `stochastic`, `differentiable`; where no order "
-        f"stands, none is claimed):\n\n{declarations()}\n"
+        "What the samplers of these tables declare (`convergence_order`, `stochastic`, `differentiable`; where no "
+        f"order stands, none is claimed):\n\n{declarations()}\n"
         "Orders inside, from a cold start (a multistep method of order 3 or 4 is limited to 2 by its first step):\n\n"
         + table(lambda row, p: f"{row['order'][p]:.2f}")
         + "\nOrders from T. There a = 0 on rectified flow, cosine VP and RDDM, a < 0 on the last Resfusion, for many "
