@@ -174,7 +174,19 @@ def sampling_overhead() -> str:
         lines.append([*cells, f"{first[len(first) // 2]}, {first[-1]}"])
     heads = ["process, what the network gives", "fewest us", "median", "most within the limit", "above the limit"]
     heads.append("first run: median, most")
-    return markdown(heads, lines) + f"\n{result['machine']}.\n"
+    return markdown(heads, lines) + f"\n{result['machine']}, load {result['load']:g}.\n"
+
+
+def guidance_overhead() -> str:
+    result = read("sampling_overhead")
+    table = result["guidance"]
+    cases = list(next(iter(table.values())))
+    lines = []
+    for name, row in table.items():
+        nfe = ", ".join(dict.fromkeys(f"{row[case]['nfe_per_step']:g}" for case in cases))
+        lines.append([name, nfe, *(str(round(row[case]["us_per_step"])) for case in cases)])
+    heads = ["guidance", "NFE a step", *(f"us a step: {case}" for case in cases)]
+    return markdown(heads, lines) + f"\n{result['machine']}, load {result['guidance_load']:g}.\n"
 
 
 PAGES: dict[str, dict[str, Callable[[], str]]] = {
@@ -190,7 +202,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "edits": edits,
     },
     "inverse-problems.md": {"restored pictures": restored_pictures, "gaussian posterior": gaussian_posterior},
-    "speed.md": {"sampling overhead": sampling_overhead},
+    "speed.md": {"sampling overhead": sampling_overhead, "guidance overhead": guidance_overhead},
 }
 """The tables of every page."""
 

@@ -1,10 +1,12 @@
 """What a sampler costs outside the network on a CPU: microseconds a network call, against 3 % of 10 ms.
 
     python benchmarks/sampling_overhead.py
+    python benchmarks/sampling_overhead.py --only guidance      this part again; the other numbers stay
 
 The network returns its input scaled, so that all the time is the sampler's and the denoiser's. Every pair is run
 several times with the same process, so that what a process remembers of its schedule is remembered; the least time
-counts. Writes benchmarks/results/sampling_overhead.json.
+counts. Writes benchmarks/results/sampling_overhead.json, with the load of the machine when it began: run it on a quiet
+one.
 """
 
 import argparse
@@ -19,8 +21,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ornstein.denoiser import Denoiser
+from ornstein.denoiser import Denoiser, DenoiserLike
 from ornstein.files import atomic_path
+from ornstein.guidance.adaptive import AdaptiveGuidance
+from ornstein.guidance.classifier_free import ClassifierFreeGuidance, GuidanceInterval
+from ornstein.guidance.experts import NoiseRangeExperts
+from ornstein.guidance.gradient import ClassifierGuidance, EnergyGuidance, class_log_probability
+from ornstein.guidance.linear_adaptive import LinearAdaptiveGuidance, fit_linear_prediction, record_guidance
+from ornstein.guidance.minority import MinorityGuidance
+from ornstein.guidance.thresholding import DynamicThreshold, StaticThreshold
 from ornstein.noise import Noise as Draws
 from ornstein.noise import SampleNoise
 from ornstein.parameterization import (
@@ -124,14 +133,86 @@ CASES: dict[str, Case] = {
 
 
 class Scaled(nn.Module):
-    """A network that takes no time."""
+    """A network that takes no time, and counts the samples that it is asked about."""
 
     def __init__(self, outputs: int = 1) -> None:
         super().__init__()
-        self.outputs = outputs
+        self.outputs, self.evaluations = outputs, 0
 
-    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None, label: Tensor | None = None) -> Tensor:
+        self.evaluations += len(x)
         return 0.1 * x if self.outputs == 1 else torch.cat([0.1 * x] * self.outputs, 1)
+
+
+class Means(nn.Module):
+    """A classifier that takes no time: logits are the means of the channels."""
+
+    def forward(self, x: Tensor, t: Tensor | None = None) -> Tensor:
+        return x.mean((2, 3))
+
+
+Guided = Callable[[Denoiser], DenoiserLike]
+
+
+def classifier_free(denoiser: Denoiser, rescale: float = 0.0) -> ClassifierFreeGuidance:
+    """With strength 3; the condition is there, though the network does not look at it."""
+    return ClassifierFreeGuidance(denoiser, 3.0, {"label": torch.tensor(-1)}, rescale)
+
+
+def linear_adaptive(denoiser: Denoiser) -> LinearAdaptiveGuidance:
+    """Fitted on one run of the sampler and grid of the table."""
+    guidance, x = classifier_free(denoiser), torch.randn(SHAPE, generator=torch.Generator().manual_seed(1))
+    sampler = replace(UNDER_GUIDANCE, grid=UniformGrid(end=0.03, to_zero=True))
+    history = record_guidance(guidance, sampler, x, torch.zeros_like(x), label=LABEL)
+    return LinearAdaptiveGuidance(guidance, fit_linear_prediction(history), fallback=None)
+
+
+LABEL = torch.zeros(1, dtype=torch.long)
+UNDER_GUIDANCE = DPMSolverPP()
+GUIDANCE: dict[str, Guided] = {
+    "none": lambda d: d,
+    "classifier-free": classifier_free,
+    "classifier-free, rescaled": lambda d: classifier_free(d, 0.7),
+    "classifier-free, in an interval of t": lambda d: GuidanceInterval(classifier_free(d), d, 0.2, 0.8),
+    "adaptive, never left": lambda d: AdaptiveGuidance(classifier_free(d), threshold=2.0),
+    "adaptive, left at once": lambda d: AdaptiveGuidance(classifier_free(d), threshold=-1.5),
+    "linear adaptive": linear_adaptive,
+    "static threshold": StaticThreshold,
+    "dynamic threshold": DynamicThreshold,
+    "classifier": lambda d: ClassifierGuidance(d, class_log_probability(Means(), 1)),
+    "minority": lambda d: MinorityGuidance(d, Means(), 3),
+    "experts (PPAP)": lambda d: ClassifierGuidance(d, class_log_probability(NoiseRangeExperts(Means(), rank=0), 1)),
+    "energy of x0": lambda d: EnergyGuidance(d, lambda x0: x0.square().flatten(1).mean(1), scale=1e-6),
+}
+"""Guidance on a denoiser, each under DPM-Solver++ 2M; a classifier takes no time either."""
+
+GUIDED_CASES = ("VP, noise", "OUVE, x0")
+
+
+def guided_steps(guidance: Guided, case: Case, repeats: int) -> tuple[float, float]:
+    """Least CPU time of a step in microseconds, and the evaluations of the network in it (NFE)."""
+    network = Scaled()
+    model = guidance(Denoiser(network, case.process, case.meaning))
+    sampler = replace(UNDER_GUIDANCE, steps=case.steps, grid=case.grid)
+    x = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))
+    y, times, network.evaluations = torch.zeros_like(x), [], 0
+    for _ in range(repeats):
+        begin = time.process_time()
+        sampler(model, x, y, label=LABEL)
+        times.append(time.process_time() - begin)
+    return 1e6 * min(times) / sampler.steps, network.evaluations / repeats / sampler.steps
+
+
+def guidance_table(repeats: int) -> dict[str, dict[str, dict[str, float]]]:
+    """For every guidance, on every case, the microseconds of a step and the evaluations of the network in it."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for name, guidance in GUIDANCE.items():
+        found[name] = {}
+        for case in GUIDED_CASES:
+            us, evaluations = guided_steps(guidance, CASES[case], repeats)
+            found[name][case] = {"us_per_step": round(us), "nfe_per_step": round(evaluations, 2)}
+        print(f"{name:40} {found[name]}", flush=True)
+    return found
 
 
 def steps_only(
@@ -185,13 +266,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--output", type=Path, default=RESULT)
+    parser.add_argument("--only", choices=["samplers", "guidance"], help="measure this part; keep the other numbers")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    found, first = table(options.repeats), table(3, first=True)
-    above = [f"{name} on {case}: {us}" for name, row in found.items() for case, us in row.items() if us > LIMIT]
-    print(f"above {LIMIT:.0f} us: " + ("; ".join(above) or "none"))
     machine = f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, one thread"
-    results = {"machine": machine, "limit_us": LIMIT, "us_per_call": found, "us_per_call_in_a_first_run": first}
+    results = json.loads(options.output.read_text()) if options.only else {}
+    results |= {"machine": machine, "limit_us": LIMIT}
+    load = round(os.getloadavg()[0], 2)
+    if options.only != "guidance":
+        found = table(options.repeats)
+        above = [f"{name} on {case}: {us}" for name, row in found.items() for case, us in row.items() if us > LIMIT]
+        print(f"above {LIMIT:.0f} us: " + ("; ".join(above) or "none"))
+        results |= {"load": load, "us_per_call": found, "us_per_call_in_a_first_run": table(3, first=True)}
+    if options.only != "samplers":
+        results |= {"guidance_load": load, "guidance": guidance_table(options.repeats)}
     with atomic_path(options.output, overwrite=True) as path:
         path.write_text(json.dumps(results, indent=1) + "\n")
 

@@ -306,6 +306,8 @@ def tables(result: dict[str, Any]) -> str:
         return head + "".join(f"| {solver} | {' | '.join(cell(row, p) for p in names)} |\n" for solver, row in rows)
 
     page = (
+        "What the samplers of these tables declare (`convergence_order`, `stochastic`, `differentiable`; where no "
+        f"order stands, none is claimed):\n\n{declarations()}\n"
         "Orders inside, from a cold start (a multistep method of order 3 or 4 is limited to 2 by its first step):\n\n"
         + table(lambda row, p: f"{row['order'][p]:.2f}")
         + "\nOrders from T. There a = 0 on rectified flow, cosine VP and RDDM, a < 0 on the last Resfusion, for many "
@@ -331,6 +333,21 @@ def tables(result: dict[str, Any]) -> str:
         )
     intervals = "".join(f"| {name} | {value:.2f} |\n" for name, value in result["stability"].items())
     return f"{page}\nStability intervals, to -x:\n\n| method | interval |\n| --- | --- |\n{intervals}"
+
+
+def declarations() -> str:
+    """What every sampler of the tables says of itself."""
+    known: dict[str, Sampler] = {name: sampler for name, (sampler, _, _) in SOLVERS.items()}
+    known |= {name: sampler for name, (sampler, _) in LAW.items() if sampler is not None}
+    known["adaptive flow"] = ProbabilityFlowODE()
+    return "| sampler | order of a run | draws noise | gradients pass |\n| --- | --- | --- | --- |\n" + "".join(
+        f"| {name} | {s.convergence_order or ''} | {_yes(s.stochastic)} | {_yes(s.differentiable)} |\n"
+        for name, s in known.items()
+    )
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
 
 
 def with_tables(page: str, result: dict[str, Any]) -> str:

@@ -178,20 +178,30 @@ def _stored(name: str, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
 
 def _read(path: Path, app: str | None) -> tuple[dict[str, Any], dict[str, Tensor]]:
     importer = f"`ornstein {app or 'APP'} import`"
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; give the .safetensors file of a checkpoint")
     if not path.is_file():
         raise UserError(f"there is no checkpoint {path}; give the path of a .safetensors file")
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(KEY)
             if text is None:
-                raise UserError(f"{path} has no configuration of ornstein; {importer} converts published checkpoints")
+                raise UserError(
+                    f"{path} has no configuration of ornstein; {importer} converts published checkpoints (.ckpt)"
+                )
             config = json.loads(text)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}; check its permissions") from error
     except (SafetensorError, ValueError) as error:
-        mend = f"`ornstein {app or 'APP'} export` takes the .ckpt files of fit, {importer} published ones"
-        raise UserError(f"{path} is damaged or not a safetensors file; {mend}") from error
+        match path.suffix:
+            case ".safetensors":
+                raise UserError(f"{path} is damaged: it is no safetensors file inside; copy it again") from error
+            case ".ckpt":
+                mend = f"`ornstein {app or 'APP'} export` converts the .ckpt files of fit, {importer} published ones"
+                raise UserError(f"{path} is no safetensors file; {mend}") from error
+            case _:
+                raise UserError(f"{path} is no checkpoint; give a .safetensors file") from error
     version = config.get("format") if isinstance(config, dict) else None
     if not isinstance(version, int) or version < 1:
         raise UserError(f"{path} has an unreadable configuration; download or export it again")

@@ -1,5 +1,6 @@
 """Writing files without losing anything: a temporary name first, then a rename."""
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -20,13 +21,37 @@ def check_target(target: str | Path, overwrite: bool = False) -> Path:
         raise UserError(f"{target} is a folder; give a file name")
     if target.exists() and not overwrite:
         raise UserError(f"{target} exists; choose another name or add --overwrite")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot create the folder {target.parent}: {error.strerror}; choose another place") from None
-    if not os.access(target.parent, os.W_OK | os.X_OK):
-        raise UserError(f"cannot write to {target.parent}; choose another folder or change its permissions")
+    make_folder(target.parent)
     return target
+
+
+def make_folder(folder: Path) -> None:
+    """Create `folder` with those above it, and see whether a file can be written into it.
+
+    Raises:
+        UserError: it cannot be created, or not be written into; a part of it is a file.
+    """
+    file = next((part for part in (folder, *folder.parents) if part.exists() and not part.is_dir()), None)
+    if file is not None:
+        raise UserError(f"{file} is a file, so nothing can be written into it; choose another folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        above = next(part for part in folder.parents if part.is_dir())
+        raise UserError(f"cannot create the folder {folder}: {_reason(error, above)}") from None
+    try:
+        with tempfile.TemporaryFile(dir=folder):  # permissions do not tell of a read-only disk, nor of /proc
+            pass
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {_reason(error, folder)}") from None
+
+
+def _reason(error: OSError, folder: Path) -> str:
+    """Why nothing can be created in `folder`, which exists, and how to mend it."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{error.strerror}; free some space"
+    reason = f"{folder} takes no new files" if error.errno == errno.ENOENT else error.strerror  # the answer of /proc
+    return f"{reason}; choose another folder"
 
 
 @contextmanager

@@ -181,8 +181,12 @@ def _whole(value: Any) -> int:
 
 
 def _read_archive(path: Path) -> Any:
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; give a .ckpt file")
     if not path.is_file():
         raise UserError(f"there is no file {path}; give the path of a .ckpt file")
+    if path.suffix == ".safetensors":
+        raise UserError(f"{path} is no .ckpt file of a training; a .safetensors file of ours is used as it is")
     if not zipfile.is_zipfile(path):
         raise UserError(f"{path} is damaged or no PyTorch checkpoint; copy it again")
     try:

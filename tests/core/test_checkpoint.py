@@ -113,9 +113,13 @@ def test_files_that_are_no_checkpoints(tmp_path: Path) -> None:
     assert "there is no checkpoint" in refusal(path)
     for content in (b"", b"hello", bytes(100), (9**9).to_bytes(8, "little") + b"{}"):
         path.write_bytes(content)
-        assert "not a safetensors file; `ornstein speech export` takes the .ckpt files of fit" in refusal(
-            path, "speech"
-        )
+        assert "is damaged: it is no safetensors file inside; copy it again" in refusal(path, "speech")
+    trained, sound = path.with_suffix(".ckpt"), path.with_suffix(".wav")
+    for other in (trained, sound):
+        other.write_bytes(b"RIFF")
+    assert "no safetensors file; `ornstein speech export` converts the .ckpt files of fit" in refusal(trained, "speech")
+    assert "is no checkpoint; give a .safetensors file" in refusal(sound)
+    assert "is a folder; give the .safetensors file" in refusal(tmp_path)
     save_file({"w": torch.ones(1)}, path)
     assert "`ornstein speech import` converts published checkpoints" in refusal(path, "speech")
     for text in ("[]", "3", "{}", '{"format": "x"}'):

@@ -1,6 +1,7 @@
 """Nothing is lost while files are written."""
 
-import os
+import errno
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -73,13 +74,33 @@ def test_folder_as_target(tmp_path: Path) -> None:
 
 def test_file_in_place_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="cannot create the folder"):
-        check_target(tmp_path / "file" / "a.txt")
+    for target in (tmp_path / "file" / "a.txt", tmp_path / "file" / "deep" / "a.txt"):
+        with pytest.raises(UserError, match=f"^{tmp_path}/file is a file"):
+            check_target(target)
 
 
-def test_unwritable_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "access", lambda path, mode: False)  # permissions do not bind the superuser
-    with pytest.raises(UserError, match="cannot write to"):
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("/proc/x/a.txt", "^cannot create the folder /proc/x: /proc takes no new files; choose another folder$"),
+        ("/proc/x/y/a.txt", "^cannot create the folder /proc/x/y: /proc takes no new files"),
+        ("/proc/a.txt", "^cannot write to /proc: /proc takes no new files; choose another folder$"),
+    ],
+)
+def test_unwritable_folder(target: str, message: str) -> None:
+    """/proc refuses the superuser too, though its permissions do not say so."""
+    with pytest.raises(UserError, match=message):
+        check_target(target)
+    with pytest.raises(UserError, match=message), atomic_path(target):
+        raise AssertionError("the work was begun")
+
+
+def test_a_refusal_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)  # permissions do not bind the superuser
+    with pytest.raises(UserError, match=f"^cannot write to {tmp_path}: Permission denied; choose another folder$"):
         check_target(tmp_path / "a.txt")
 
 

@@ -152,7 +152,9 @@ def one_line(path: Path) -> str:
 
 def test_files_that_are_no_checkpoints(tmp_path: Path) -> None:
     assert "there is no file" in one_line(tmp_path / "missing.ckpt")
-    assert "there is no file" in one_line(tmp_path)
+    assert "is a folder" in one_line(tmp_path)
+    (tmp_path / "ours.safetensors").write_text("hello")
+    assert "a .safetensors file of ours is used as it is" in one_line(tmp_path / "ours.safetensors")
     (tmp_path / "text.ckpt").write_text("hello")
     assert "no PyTorch checkpoint" in one_line(tmp_path / "text.ckpt")
     (tmp_path / "empty.ckpt").write_bytes(b"")

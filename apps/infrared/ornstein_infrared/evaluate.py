@@ -103,7 +103,9 @@ def evaluate(
     """
     check_counts(limit, workers, examples, seeds)
     if systems is not None and (checkpoint, steps, sampler) != (None, None, None):
-        raise UserError("--systems names checkpoints, samplers and steps by itself; leave the other options out")
+        raise UserError(
+            "--systems names checkpoints, samplers and steps by itself; leave --checkpoint, --sampler and --steps out"
+        )
     chosen = combine(checkpoint, sampler, steps) if systems is None else [System.parse(text) for text in systems]
     if not chosen and not baseline:
         raise UserError("there is nothing to score; name weights with --checkpoint FILE")

@@ -93,7 +93,9 @@ def evaluate(
     if rate is not None and rate < 8000:
         raise UserError(f"--rate is {rate} Hz; PESQ and ESTOI want 8000 Hz or more")
     if systems is not None and (checkpoint, steps, sampler) != (None, None, None):
-        raise UserError("--systems names checkpoints, samplers and steps by itself; leave the other options out")
+        raise UserError(
+            "--systems names checkpoints, samplers and steps by itself; leave --checkpoint, --sampler and --steps out"
+        )
     chosen = [System.parse(text) for text in systems] if systems is not None else combine(checkpoint, sampler, steps)
     own = shard()
     output = None if output is None else Path(output)

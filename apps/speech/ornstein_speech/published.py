@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from ornstein.denoiser import Denoiser
     from ornstein.lightning_checkpoint import LightningCheckpoint
+    from ornstein.process.affine import Process
     from ornstein.samplers.base import Sampler
     from ornstein_speech.representation import CompressedSpectrogram
 
@@ -76,7 +77,7 @@ def import_checkpoint(
 
     check_target(output, overwrite)
     denoiser, representation, sampler, info = read_published(checkpoint, weights, step_rule)
-    sampler = _with_settings(sampler, steps, snr)
+    sampler = _with_settings(sampler, denoiser.process, steps, snr)
     save(
         output,
         denoiser,
@@ -92,16 +93,23 @@ def import_checkpoint(
     return output
 
 
-def _with_settings(sampler: "Sampler", steps: int | None, snr: float | None) -> "Sampler":
+def _with_settings(sampler: "Sampler", process: "Process", steps: int | None, snr: float | None) -> "Sampler":
     """The sampler with what the user changed, and nothing else."""
     if steps is not None:
+        if sampler.evaluations(process) is None:
+            raise UserError(
+                f"--steps {steps} has no effect on the sampler of this checkpoint, which adapts its step; leave it "
+                "out, and choose another sampler with enhance, as --sampler pc --steps 30"
+            )
         if steps < 1 or getattr(sampler.grid, "times", None) is not None:
             raise UserError(f"--steps {steps} does not fit this checkpoint; give at least 1, or leave --steps out")
         sampler = replace(sampler, steps=steps)
     if snr is not None:
         corrector = getattr(sampler, "corrector", None)
-        if corrector is None or not snr > 0:
-            raise UserError(f"--snr {snr:g} needs a sampler with a corrector, and to be above 0; leave --snr out")
+        if corrector is None:
+            raise UserError(f"the sampler of this checkpoint has no corrector for --snr {snr:g}; leave --snr out")
+        if not snr > 0:
+            raise UserError(f"--snr {snr:g} must be above 0; give a number such as 0.5, or leave --snr out")
         sampler = replace(sampler, corrector=replace(corrector, snr=snr))  # type: ignore[call-arg]  # it has one
     return sampler
 

@@ -53,13 +53,26 @@ def choose(
         raise UserError("this checkpoint is a predictive model of one call; leave --sampler, --steps and --grid out")
     if steps is not None and steps < 1:
         raise UserError(f"--steps {steps} must be at least 1")
-    chosen: Any = stored if name is None else _named(stored, name)
+    chosen: Any = stored if name is None else _named(stored, name, process)
     if name == "pc" and not starts_from_noise(process):
+        others = "sde, ode, 2m, heun or published" if hasattr(process, "variances") else "sde, ode, 2m or heun"
         raise UserError(
-            "this checkpoint is a bridge, which has no score at its start; use --sampler sde or ode, not pc"
+            f"pc needs a score at the start, where this checkpoint, a bridge, has none; use --sampler {others}"
         )
     if isinstance(chosen, PublishedBridge) and not hasattr(process, "variances"):
-        raise UserError("the sampler `published` is for bridges; use sde, ode, 2m, heun or pc")
+        raise UserError(
+            "the sampler `published` is for bridges, which this checkpoint is not; use sde, ode, 2m or heun"
+        )
+    if steps is not None and _adapts(chosen, process):
+        raise UserError(
+            f"--steps {steps} has no effect on the sampler of this checkpoint, which adapts its step; leave it out, "
+            f"or choose a sampler that takes steps: --sampler pc, sde, ode, 2m or heun with --steps {steps}"
+        )
+    if grid is not None and _adapts(chosen, process):
+        raise UserError(
+            f"the grid {grid} has no effect on the sampler of this checkpoint, which adapts its step; leave it out, or "
+            "choose a sampler that takes steps: pc, sde, ode, 2m or heun"
+        )
     if grid is not None:
         chosen = dataclasses.replace(chosen, grid=_grid(grid, process))
     if steps is not None:
@@ -70,7 +83,12 @@ def choose(
     return sampler
 
 
-def _named(stored: "Sampler | None", name: SamplerName) -> "Sampler":
+def _adapts(sampler: "Sampler", process: "Process") -> bool:
+    """Whether it chooses its steps by itself, so that it has no number of them."""
+    return sampler.evaluations(process) is None
+
+
+def _named(stored: "Sampler | None", name: SamplerName, process: "Process") -> "Sampler":
     from ornstein.samplers.ancestral import Ancestral
     from ornstein.samplers.compat_bridge import PublishedBridge
     from ornstein.samplers.dpm_multistep import DPMSolverPP
@@ -90,6 +108,8 @@ def _named(stored: "Sampler | None", name: SamplerName) -> "Sampler":
     other_order = isinstance(stored, DPMSolverPP) and (stored.order, stored.eta) != (2, 0.0)
     if isinstance(stored, kind) and kind is not Ancestral and not other_order:
         return stored
+    if stored is not None and _adapts(stored, process):
+        stored = PredictorCorrector()  # its steps and its grid: one that adapts has no number of steps, nor an end at 0
     options: dict[str, Any] = {} if stored is None else {"steps": stored.steps}
     if kind is Ancestral:
         options |= {"eta": 1.0 if name == "sde" else 0.0} | ({} if stored is None else {"grid": stored.grid})

@@ -11,6 +11,14 @@ from jsonargparse import ActionYesNo, ArgumentParser, Namespace, auto_cli
 from ornstein.cli.words import item_type, join_lists
 from ornstein.errors import UserError
 
+NUMBERS = {"int": "whole number", "float": "number"}
+
+WRONG_VALUE = (
+    r"(?P<name>[\w.]+): (?:Expected an? (?P<one>Literal\[[^\]]+\]|int\b|float\b)|Does not validate against any of the "
+    r"Union subtypes Subtypes: \[(?P<several>Literal\[[^\]]+\]|int|float)(?:, list\[(?P=several)\])?, NoneType\])"
+)
+"""What the parser says of X, X | None and X | list[X] | None."""
+
 
 class StrictParser(ArgumentParser):
     """A parser that takes no abbreviations and reports a mistake as a UserError instead of a page of usage."""
@@ -24,7 +32,7 @@ class StrictParser(ArgumentParser):
             super().error(message, ex)
         parser = getattr(ex, "subcommand_parser", None) or self
         hint = _suggestion(message, parser)
-        raise UserError(f"{_readable(message)}{hint} (see: {_command(parser)} --help)") from None
+        raise UserError(f"{_readable(message, parser)}{hint} (see: {_command(parser)} --help)") from None
 
 
 class VerbParser(StrictParser):
@@ -74,20 +82,45 @@ def run_function(function: Callable[..., Any], words: list[str], prog: str) -> A
     return auto_cli(function, args=join_lists(function, words), as_positional=True, parser_class=VerbParser, prog=prog)
 
 
-def _readable(message: str) -> str:
+def _readable(message: str, parser: ArgumentParser) -> str:
     message = re.sub(r"Parser key \"([^\"]+)\":", r"\1:", message)
     message = re.sub(r"<class '([^']+)'>", r"\1", message).replace("typing.", "")
-    return " ".join(message.split()).rstrip(".")
+    message = " ".join(message.split()).rstrip(".")
+    return _wrong_value(message, parser) or message
+
+
+def _wrong_value(message: str, parser: ArgumentParser) -> str | None:
+    """A value that is no number, or none of the choices, in plain words; None where the message is about another."""
+    found = re.match(WRONG_VALUE, message)
+    if found is None:
+        return None
+    name, kind = found["name"], found["one"] or found["several"]
+    value = message.rpartition(" value: ")[2].strip("[]'\"")
+    told = f"--{name} {value}" if f"--{name}" in _options(parser) else f"{name} {value}"
+    if kind in NUMBERS:
+        return f"{told} is no {NUMBERS[kind]}"
+    return f"{told} is unknown; use one of " + kind.removeprefix("Literal[").rstrip("]").replace("'", "")
 
 
 def _suggestion(message: str, parser: ArgumentParser) -> str:
-    unknown = re.search(r"[Uu]nrecognized arguments: (--[^\s=]+)", message)
+    if re.search(r"arguments are required: (fit|validate|test|predict)\.", message):
+        return "; give a recipe with --config RECIPE.yaml"
+    unknown = re.search(r"[Uu]nrecognized arguments: --([^\s=]+)", message)
     if unknown is None:
         return ""
-    options = [option for option in _options(parser) if option.startswith("--")]
     word = unknown.group(1)
-    close = [option for option in options if option.startswith(word)] or difflib.get_close_matches(word, options, n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+    if word in (positional := [action.dest for action in parser._get_positional_actions()]):
+        return f"; give {word.upper()} without a name: {_command(parser)} {' '.join(positional).upper()}"
+    options = [option[2:] for option in _options(parser) if option.startswith("--")]
+    close = [option for option in options if option.startswith(word)] or [
+        option for option in difflib.get_close_matches(word, options) if _alike(word, option)
+    ]
+    return f"; did you mean --{close[0]}?" if close else ""
+
+
+def _alike(word: str, option: str) -> bool:
+    """Whether the last parts of two dotted names are alike; the sections before them are hardly ever mistyped."""
+    return bool(difflib.get_close_matches(word.rpartition(".")[2], [option.rpartition(".")[2]]))
 
 
 def _options(parser: ArgumentParser) -> list[str]:

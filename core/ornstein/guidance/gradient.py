@@ -8,7 +8,7 @@ from torch import Tensor
 from ornstein.denoiser import DenoiserLike
 from ornstein.errors import UserError
 from ornstein.estimate import Estimate
-from ornstein.process.affine import as_time, combine
+from ornstein.process.affine import Weight, as_time, combine
 
 LogProbability = Callable[[Tensor, Tensor], Tensor]
 """log p(c | x_t), (B,), of a state (B, *) at a time () or (B,)."""
@@ -70,12 +70,18 @@ def raise_score(estimate: Estimate, change: Tensor) -> Estimate:
 
     Where a = 0 the state says nothing about x0, so that no gradient of the state can guide: nothing changes there.
     """
-    a, _, s, _ = estimate.process.coefficients(estimate.t)
-    acts = a != 0
-    gain = torch.where(acts, s**2 / torch.where(acts, a, torch.ones_like(a)), torch.zeros_like(a))
-    one = torch.ones_like(s)
-    x0 = combine(estimate.x, (one, estimate.x0), (gain, change))
-    noise = combine(estimate.x, (one, estimate.noise), (torch.where(acts, -s, torch.zeros_like(s)), change))
+    a, _, s, _ = estimate.process.coefficients_at(estimate.t)
+    gain: Weight
+    less: Weight
+    if isinstance(a, Tensor):
+        acts = a != 0
+        less = torch.where(acts, torch.as_tensor(s).to(a), 0.0)
+        gain = less * s / torch.where(acts, a, 1.0)
+    else:
+        less = s if a != 0 else 0.0
+        gain = less * s / (a or 1.0)
+    x0 = combine(estimate.x, (1.0, estimate.x0), (gain, change))
+    noise = combine(estimate.x, (1.0, estimate.noise), (-less, change))
     return Estimate(estimate.process, estimate.x, estimate.t, x0, noise, estimate.y)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from ornstein.estimate import Estimate, estimate_from_noise
 from ornstein.guidance.classifier_free import ClassifierFreeGuidance
 from ornstein.process.affine import as_time
-from ornstein.samplers.base import Sampler
+from ornstein.samplers.base import Sampler, require_sampler
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,12 @@ class _Recorder:
 def record_guidance(
     guidance: ClassifierFreeGuidance, sampler: Sampler, x: Tensor, y: Tensor | None = None, **condition: Tensor
 ) -> GuidanceHistory:
-    """Run `sampler` (one call a step) from `x` (B, *) under `guidance` and keep both estimates of every step."""
+    """Run `sampler` from `x` (B, *) under `guidance` and keep both estimates of every step.
+
+    Raises:
+        UserError: the sampler draws noise, or calls the network more often than once a step.
+    """
+    require_sampler("linear adaptive guidance", sampler, guidance.process, deterministic=True)
     recorder = _Recorder(guidance)
     sampler(recorder, x, y, None, None, **condition)
     times, conditional, unconditional = (torch.stack(column) for column in zip(*recorder.kept, strict=True))

@@ -60,6 +60,14 @@ class CorrectedDDIM(PosteriorSampler):
     scale: float = 1.0
     eta: float = 0.0
 
+    @property
+    def stochastic(self) -> bool:
+        return self.eta > 0
+
+    @property
+    def differentiable(self) -> bool:
+        return False
+
     @abstractmethod
     def correction(
         self, denoiser: DenoiserLike, x: Tensor, t: Tensor, s: Tensor, y: Tensor | None, condition: dict[str, Tensor]

@@ -37,6 +37,10 @@ class DDRM(PosteriorSampler):
         if self.sigma < 0 or not 0 <= self.eta <= 1 or not 0 <= self.eta_b <= 1:
             raise UserError("DDRM needs sigma >= 0 and eta, eta_b between 0 and 1")
 
+    @property
+    def stochastic(self) -> bool:
+        return True
+
     def start(self, process: Process, noise: Noise, y: Tensor | None = None) -> Tensor:
         """The paper's q(x_T | r): around r_i/s_i where that is less noisy than x_T, around 0 elsewhere."""
         t = self.grid(process, self.steps)[0]

@@ -34,6 +34,14 @@ class REDDiff(PosteriorSampler):
     start_noise: float = 0.0
     """Standard deviation of the noise around mu, sigma_x0."""
 
+    @property
+    def stochastic(self) -> bool:
+        return True
+
+    @property
+    def differentiable(self) -> bool:
+        return False
+
     def start(self, process: Process, noise: Noise, y: Tensor | None = None) -> Tensor:
         return self.operator.pseudo_inverse(self.measurement)
 

@@ -10,7 +10,7 @@ from ornstein.denoiser import DenoiserLike
 from ornstein.estimate import Estimate
 from ornstein.inversion.ddim import require_finite
 from ornstein.noise import Noise
-from ornstein.samplers.base import Sampler
+from ornstein.samplers.base import Sampler, require_sampler
 from ornstein.sampling_run import sampling_run
 
 
@@ -41,7 +41,12 @@ def sample_with_gradient(
     **condition: Tensor,
 ) -> Tensor:
     """The sample that starts at `x`, differentiable in `x`, `y`, the noise, the condition and the weights: exactly the
-    gradient of autograd, with checkpointed calls."""
+    gradient of autograd, with checkpointed calls.
+
+    Raises:
+        UserError: the sampler lets no gradient through, or the sample is not finite.
+    """
+    require_sampler("a gradient through a sampler", sampler, differentiable=True)
     state = x
     with sampling_run():
         states = sampler.trajectory(CheckpointedDenoiser(denoiser), x, y, noise, **condition)

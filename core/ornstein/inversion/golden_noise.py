@@ -16,7 +16,7 @@ from ornstein.inversion.ddim import later_state, require_finite, require_noise, 
 from ornstein.inversion.npnet import NPNet
 from ornstein.noise import SampleNoise
 from ornstein.process.affine import combine
-from ornstein.samplers.base import Sampler
+from ornstein.samplers.base import Sampler, require_sampler
 from ornstein.samplers.ode_solvers import Euler
 
 Score = Callable[[Tensor, dict[str, Tensor]], Tensor]
@@ -43,10 +43,14 @@ class GoldenNoise:
     """z' = one deterministic step of `sampler` down with guidance, then its inversion with guidance 1 (Zhou et al.
     2025, section 3.1): the difference of the two estimates is written into the noise.
 
-    The sampler fixes the first step and makes the samples that are scored; it must be deterministic, one call a step.
+    The sampler fixes the first step and makes the samples that are scored. It must be deterministic, so that the noise
+    alone decides the sample, and call the network once a step, so that its first step is the one that is inverted.
     """
 
     sampler: Sampler = Euler(steps=10)
+
+    def __post_init__(self) -> None:
+        require_sampler("golden noise", self.sampler, deterministic=True)
 
     def improve(
         self,
@@ -59,9 +63,11 @@ class GoldenNoise:
         """The noise z' (B, *) for the unit noise `z`; `plain` is `guided` with guidance 1. No gradient.
 
         Raises:
-            UserError: the process has no noise at the start of the grid, or a network gives NaN.
+            UserError: the sampler calls the network more often than once a step, the process has no noise at the start
+                of the grid, or a network gives NaN.
         """
         process = guided.process
+        require_sampler("golden noise", self.sampler, process)
         t, s = next(iter(self.sampler.pairs(process)))
         require_noise(process, t)
         with torch.no_grad():

@@ -13,7 +13,7 @@ from ornstein.inversion.ddim import require_finite, state_of_noise
 from ornstein.noise import Noise
 from ornstein.process.affine import Process
 from ornstein.samplers.ancestral import Ancestral
-from ornstein.samplers.base import Sampler
+from ornstein.samplers.base import Sampler, require_sampler
 
 Objective = Callable[[Tensor], Tensor]
 """Score of a sample, higher is better: (B, *) to (B,)."""
@@ -59,6 +59,7 @@ class NoiseOptimization:
     def __post_init__(self) -> None:
         if self.iterations < 1 or self.learning_rate <= 0 or self.prior < 0 or self.clip <= 0:
             raise UserError("noise optimisation needs iterations >= 1, learning_rate > 0, prior >= 0 and clip > 0")
+        require_sampler("noise optimisation", self.sampler, differentiable=True)
 
     def __call__(
         self,

@@ -11,6 +11,7 @@ from ornstein.estimate import Estimate
 from ornstein.guidance.classifier_free import extrapolate
 from ornstein.inversion.ddim import DDIMInversion, require_finite
 from ornstein.process.affine import as_time
+from ornstein.sampling_run import current_run
 
 Condition = dict[str, Tensor]
 
@@ -38,12 +39,14 @@ class NullTextCode:
 class NullTextGuidance:
     """A denoiser with the guidance of a code: the null condition of each step in place of the unconditional one.
 
-    It is asked only at the times of the code, so it belongs to a sampler with one call a step on the same grid.
+    It is asked only at the times of the code, so it belongs to a sampler with one call a step on the same grid; one
+    that calls twice at a time is refused.
     """
 
     def __init__(self, denoiser: DenoiserLike, code: NullTextCode, guidance: float = 7.5) -> None:
         self.denoiser, self.code, self.guidance = denoiser, code, guidance
         self.process = denoiser.process
+        self._asked: tuple[object, int] | None = None
 
     def __call__(self, x: Tensor, t: Tensor | float, y: Tensor | None = None, **condition: Tensor) -> Estimate:
         """Guided Estimate under `condition`, at a time of the code."""
@@ -51,6 +54,14 @@ class NullTextGuidance:
         step = int(distance.argmin())
         if float(distance[step]) > 1e-9:
             raise UserError(f"the code has no null condition for t = {float(t):g}; sample on the grid it was made with")
+        run = current_run()
+        if run is not None:
+            if self._asked is not None and self._asked[0] is run and step <= self._asked[1]:
+                raise UserError(
+                    f"null-text guidance needs a sampler of one call a step, and this one calls again at "
+                    f"t = {float(t):g}; take one such as Euler"
+                )
+            self._asked = run, step
         unconditional = self.denoiser(x, t, y, **self.code.null[step])
         return extrapolate(self.denoiser(x, t, y, **condition), unconditional, self.guidance)
 

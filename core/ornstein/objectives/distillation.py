@@ -16,7 +16,7 @@ from ornstein.objectives.denoising import Objective
 from ornstein.objectives.outputs import with_outputs
 from ornstein.process.affine import as_time
 from ornstein.samplers.ancestral import Ancestral
-from ornstein.samplers.base import Sampler
+from ornstein.samplers.base import Sampler, require_sampler
 
 HALVES = (torch.float16, torch.bfloat16)
 
@@ -65,7 +65,7 @@ class OneStepDistillation(Objective):
         terms: further losses between f(x_T, T) and x0'; DifIISR names weights of 0.001.
 
     Raises:
-        UserError: no such checkpoint, or `use_clean` without `learn_noise`.
+        UserError: no such checkpoint, `use_clean` without `learn_noise`, or a sampler that draws noise.
     """
 
     def __init__(
@@ -78,6 +78,7 @@ class OneStepDistillation(Objective):
     ) -> None:
         if use_clean and not learn_noise:
             raise UserError("use_clean needs the noise of a clean signal; set learn_noise as well")
+        require_sampler("distillation", sampler, deterministic=True)
         self.teacher, self.sampler = teacher, sampler
         self.learn_noise, self.use_clean, self.terms = learn_noise, use_clean, tuple(terms)
         self._teacher = (load(teacher).denoiser if isinstance(teacher, Path) else teacher).requires_grad_(False).eval()

@@ -22,6 +22,10 @@ class _Adams(FlowSolver):
         if not 1 <= self.order <= 5:
             raise UserError(f"Adams-Bashforth has the orders 1 to 5 here, not {self.order}")
 
+    @property
+    def convergence_order(self) -> int:
+        return min(self.order, 2)  # the first step is of first order
+
 
 @dataclass(frozen=True)
 class AdamsBashforth(_Adams):

@@ -25,6 +25,14 @@ class Ancestral(Sampler):
     def __post_init__(self) -> None:
         require_share(self.eta)
 
+    @property
+    def convergence_order(self) -> int | None:
+        return 1
+
+    @property
+    def stochastic(self) -> bool:
+        return self.eta > 0
+
     def trajectory(
         self,
         denoiser: DenoiserLike,

@@ -37,6 +37,23 @@ class Sampler(ABC):
     minimum_steps: ClassVar[int] = 1
     """Fewest steps the method is defined for."""
 
+    @property
+    def convergence_order(self) -> int | None:
+        """Order in the steps of a whole run from a cold start: of its end against that of the flow, or, where it draws,
+        against the path of the reverse equation that belongs to its noise. None: nothing is claimed."""
+        return None
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether a run may draw noise, with these options on some process."""
+        return False
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether autograd through a run gives the gradient of its end in the start, the observation and the
+        noise."""
+        return True
+
     @abstractmethod
     def trajectory(
         self,
@@ -191,3 +208,29 @@ def drawn(noise: Noise | None, like: Tensor) -> Tensor:
     if noise is None:
         raise SamplingError("this sampler is stochastic; give it noise=SampleNoise(seeds)")
     return noise(like)
+
+
+def require_sampler(
+    method: str,
+    sampler: Sampler,
+    process: Process | None = None,
+    *,
+    deterministic: bool = False,
+    differentiable: bool = False,
+) -> None:
+    """Raise UserError if `sampler` does not declare what `method` needs of it; with a `process` it has to call the
+    network once a step there."""
+    name = type(sampler).__name__
+    if deterministic and sampler.stochastic:
+        raise UserError(
+            f"{method} needs a deterministic sampler, and {name} draws noise with these options; take one that draws "
+            "none, such as Euler or Ancestral(eta=0)"
+        )
+    if differentiable and not sampler.differentiable:
+        raise UserError(
+            f"{method} needs a sampler that lets gradients through, which {name} does not; take another, such as Euler "
+            "or Ancestral"
+        )
+    if process is not None and (calls := sampler.evaluations(process)) != sampler.steps:
+        found = "chooses its calls by itself" if calls is None else f"makes {calls} in {_counted(sampler.steps)}"
+        raise UserError(f"{method} needs a sampler of one call a step, and {name} {found}; take one such as Euler")

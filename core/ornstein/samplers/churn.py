@@ -33,6 +33,14 @@ class ChurnedHeun(FlowSolver):
         if min(self.churn, self.noise_scale) < 0:
             raise UserError(f"churn and noise_scale are not negative, got {self.churn} and {self.noise_scale}")
 
+    @property
+    def convergence_order(self) -> int | None:
+        return 2 if self.churn == 0 else None
+
+    @property
+    def stochastic(self) -> bool:
+        return self.churn > 0 or super().stochastic
+
     def solve(self, run: Run, x: Tensor) -> Iterator[Tensor]:
         for (now, ahead), above in zip(run.steps, self._above(run), strict=True):
             if above is not now:

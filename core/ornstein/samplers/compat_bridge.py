@@ -36,6 +36,14 @@ class PublishedBridge(Sampler):
     grid: TimeGrid = UniformGrid(end=1e-4)
     mode: Literal["sde", "ode"] = "sde"
 
+    @property
+    def convergence_order(self) -> int | None:
+        return 1 if self.mode == "ode" else None
+
+    @property
+    def stochastic(self) -> bool:
+        return self.mode == "sde"
+
     def trajectory(
         self,
         denoiser: DenoiserLike,

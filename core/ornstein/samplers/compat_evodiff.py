@@ -20,6 +20,10 @@ class PublishedEVODiff(EVODiff):
     wrong sample where the last regular level is higher. More steps do not mend it.
     """
 
+    @property
+    def convergence_order(self) -> int | None:
+        return None
+
     def last_step(self, run: Run, i: int, euler: Tensor, m0: Tensor, m1: Tensor) -> Tensor:
         now, ahead = run.steps[i]
         k0, k = (expand(rho, euler) if isinstance(rho, Tensor) else rho for rho in (now.rho, ahead.rho))

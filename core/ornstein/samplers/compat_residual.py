@@ -26,6 +26,14 @@ class PublishedResidual(Sampler):
     grid: TimeGrid = TruncatedGrid()
     eta: float = 0.0
 
+    @property
+    def convergence_order(self) -> int | None:
+        return 1 if self.eta == 0 else None
+
+    @property
+    def stochastic(self) -> bool:
+        return self.eta > 0
+
     def trajectory(
         self,
         denoiser: DenoiserLike,

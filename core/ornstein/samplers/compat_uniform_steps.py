@@ -16,5 +16,9 @@ class PublishedUniformSteps(PredictorCorrector):
     other by 1 - t_eps. `PredictorCorrector` moves by the difference of the times.
     """
 
+    @property
+    def convergence_order(self) -> int | None:
+        return None
+
     def step_length(self, t: Tensor, s: Tensor) -> Tensor:
         return torch.full_like(t, 1 / self.steps)

@@ -20,6 +20,10 @@ class Consistency(FlowSolver):
 
     rho_min: float = 0.002
 
+    @property
+    def stochastic(self) -> bool:
+        return True
+
     def solve(self, run: Run, x: Tensor) -> Iterator[Tensor]:
         for now, ahead in run.steps:
             x = run.data_step(x, now, ahead.keeping(0.0), run.x0(x, now))

@@ -36,6 +36,14 @@ class DPMSolverPP(FlowSolver):
         if not self.eta >= 0:
             raise UserError(f"eta scales the noise and is not negative, got {self.eta}")
 
+    @property
+    def convergence_order(self) -> int | None:
+        return 1 if self.eta > 0 else min(self.order, 2)
+
+    @property
+    def stochastic(self) -> bool:
+        return self.eta > 0 or super().stochastic
+
     def solve(self, run: Run, x: Tensor) -> Iterator[Tensor]:
         past: Past = []
         for left, (now, ahead) in zip(range(self.steps, 0, -1), run.steps, strict=True):
@@ -62,6 +70,10 @@ class DPMSolver(FlowSolver):
 
     def __post_init__(self) -> None:
         _require_order(self.order)
+
+    @property
+    def convergence_order(self) -> int | None:
+        return min(self.order, 2)
 
     def solve(self, run: Run, x: Tensor) -> Iterator[Tensor]:
         past: Past = []

@@ -18,6 +18,10 @@ class DPMSolver2(FlowSolver):
     """DPM-Solver-2: the noise at the middle of lambda holds for the step (Lu et al. 2022, algorithm 1; `dpm_2` of
     k-diffusion). Second order, two calls a step; Euler where a step touches a <= 0 or s = 0."""
 
+    @property
+    def convergence_order(self) -> int | None:
+        return 2
+
     def solve(self, run: Run, x: Tensor) -> Iterator[Tensor]:
         for (now, ahead), middle in zip(run.steps, run.between(0.5), strict=True):
             first = run.estimate(x, now)
@@ -46,6 +50,14 @@ class DPMSolverPP2S(FlowSolver):
     def __post_init__(self) -> None:
         require_share(self.eta)
 
+    @property
+    def convergence_order(self) -> int | None:
+        return 1 if self.eta > 0 else 2
+
+    @property
+    def stochastic(self) -> bool:
+        return self.eta > 0 or super().stochastic
+
     def solve(self, run: Run, x: Tensor) -> Iterator[Tensor]:
         keeps = [ancestral_keep(now, ahead, self.eta) for now, ahead in run.steps]
         targets = [ahead.kappa / _reference_keep(now, ahead, self.eta) for now, ahead in run.steps]
@@ -67,6 +79,10 @@ class DPMSolverPP2S(FlowSolver):
 class DPMSolverPP3S(FlowSolver):
     """DPM-Solver++(3S), third order with calls at 1/3 and 2/3 of a step in lambda (Lu et al. 2022, appendix; phi
     functions of exponential Runge-Kutta). Three calls a step; Euler where a step touches a <= 0 or s = 0."""
+
+    @property
+    def convergence_order(self) -> int | None:
+        return 3
 
     def solve(self, run: Run, x: Tensor) -> Iterator[Tensor]:
         for (now, ahead), third, two_thirds in zip(run.steps, run.between(1 / 3), run.between(2 / 3), strict=True):
@@ -97,6 +113,14 @@ class DPMSolverPPSDE(FlowSolver):
 
     def __post_init__(self) -> None:
         require_share(self.eta)
+
+    @property
+    def convergence_order(self) -> int | None:
+        return None if self.eta > 0 else 2
+
+    @property
+    def stochastic(self) -> bool:
+        return self.eta > 0 or super().stochastic
 
     def solve(self, run: Run, x: Tensor) -> Iterator[Tensor]:
         for (now, ahead), middle in zip(run.steps, run.between(0.5), strict=True):

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
+import torch
 from torch import Tensor
 
 from ornstein.process.affine import expand
@@ -22,26 +24,33 @@ class EVODiff(FlowSolver):
 
     minimum_steps = 2
 
+    @property
+    def convergence_order(self) -> int | None:
+        return 1
+
     def solve(self, run: Run, x: Tensor) -> Iterator[Tensor]:
         regular = [i for i, (now, ahead) in enumerate(run.steps) if now.regular and ahead.regular] or [-1]
         first, last = regular[0], regular[-1]
         m1 = m0 = x
         called = False  # the call inside a step serves the next one
+        along: Tensor | None = None  # and what it says of the prediction before it
         for i, (now, ahead) in enumerate(run.steps):
             m0 = m0 if called else run.x0_alone(x, now)
             euler = run.data_step(x, now, ahead, m0)
             called = first < i < last
-            if not first < i < last:
+            if not called:
                 x = self.last_step(run, i, euler, m0, m1) if first < i == last else euler
                 m1 = m0
             else:
                 step = EVODiffStep(*(_fit(run.nodes[j].rho, x) for j in (i - 1, i, i + 1, first, last + 1)))
                 euler = run.scaled(euler, ahead)
-                d1, ratio = step.first_difference(m0, m1)
-                guess = step.predicted(euler, m0, m1)
+                d1, eased = step.first_difference(m0, m1, projection(m0, m1) if along is None else along)
+                guess = plus(euler, 0.5 * step.k * step.h / step.ratio, d1, eased)
                 m = run.x0_alone(run.unscaled(guess, ahead), ahead)
-                correction = step.correction(guess - euler, d1, ratio, m, m0, m1, many=len(regular) > 20)
-                x, m1, m0 = run.unscaled(euler + correction, ahead), m0, m
+                along = projection(m, m0)
+                d2 = torch.addcmul(m, step.share(along), m0, value=-1)
+                slope, zeta = step.slope(guess - euler, d1, eased, d2, m0, m1, many=len(regular) > 20)
+                x, m1, m0 = run.unscaled(plus(euler, step.half, slope, zeta), ahead), m0, m
             yield x
 
     def last_step(self, run: Run, i: int, euler: Tensor, m0: Tensor, m1: Tensor) -> Tensor:
@@ -59,52 +68,63 @@ class EVODiffStep:
     k_first: Weight
     k_last: Weight
 
-    @property
+    @cached_property
     def h(self) -> Weight:
         """1/k - 1/k0, the step in kappa."""
         return 1 / self.k - 1 / self.k0
 
-    @property
+    @cached_property
     def ratio(self) -> Weight:
         """R, the last step in lambda over this one."""
         return log(self.k1 / self.k0) / log(self.k0 / self.k)
 
-    def share(self, m: Tensor, before: Tensor) -> Tensor:
-        """(1 - w) b + w <m, before>/<before, before>, what of the former prediction is in the new one."""
+    def share(self, along: Tensor) -> Tensor:
+        """(1 - w) b + w <m, before>/<before, before>, what of the former prediction is in the new one; `along` is that
+        projection."""
         tau = (self.k + self.k_last) / (self.k_first + self.k_last)
         w = 0.5 * (1 - tau**2)
-        return (1 - w) * root(self.k / self.k0 * self.k1 / self.k0) + w * _projection(m, before)
+        return (1 - w) * root(self.k / self.k0 * self.k1 / self.k0) + w * along
 
-    def first_difference(self, m0: Tensor, m1: Tensor) -> tuple[Tensor, Tensor]:
-        """D1 = m0 - p1 m1 and r_i = sigmoid(|p1|/4) R, kept between R/4 and 3 R/2."""
-        p1 = self.share(m0, m1)
-        return m0 - p1 * m1, (0.25 * p1.abs()).sigmoid().clamp(0.25, 1.5) * self.ratio
+    @cached_property
+    def half(self) -> Weight:
+        """s h^2/2, in u/a."""
+        return 0.5 * self.k * self.h**2
 
-    def predicted(self, euler: Tensor, m0: Tensor, m1: Tensor) -> Tensor:
-        """x_E + s h D1/(2 r_i)."""
-        d1, ratio = self.first_difference(m0, m1)
-        return euler + 0.5 * self.k * self.h * d1 / ratio
+    def first_difference(self, m0: Tensor, m1: Tensor, along: Tensor) -> tuple[Tensor, Tensor]:
+        """D1 = m0 - p1 m1 and r_i/R = sigmoid(|p1|/4), which needs no clamp: it lies between 1/2 and 1."""
+        p1 = self.share(along)
+        return torch.addcmul(m0, p1, m1, value=-1), (0.25 * p1.abs()).sigmoid()
 
-    def correction(
-        self, moved: Tensor, d1: Tensor, ri: Tensor, m: Tensor, m0: Tensor, m1: Tensor, many: bool
-    ) -> Tensor:
-        """s h B/(2 zeta), B the balance of the backward and the forward difference."""
-        k, h, ratio = self.k, self.h, self.ratio
-        d2 = m - self.share(m, m0) * m0
-        backward, forward = d1 / (ratio * h), ratio * d2 / h
-        eta = 0.5 * (0.5 * _projection(forward + backward, forward - backward)).abs().sigmoid()
-        b = -eta * d1 / ratio + (1 - eta) * ratio * d2
-        z = (_projection(moved - 0.5 * k * h * b / ri, d1) / (h * k)).abs() - 0.5
-        if many:
-            z = -z * (_projection(m0, (m0 - m1) / h) * (2 - (k / self.k0) ** 2)).sigmoid()
-        return 0.5 * k * h * b / z.sigmoid()
+    def slope(
+        self, moved: Tensor, d1: Tensor, eased: Tensor, d2: Tensor, m0: Tensor, m1: Tensor, many: bool
+    ) -> tuple[Tensor, Tensor]:
+        """B/h = (1 - eta) forward - eta backward, the two differences D2 R/h and D1/(R h); and zeta."""
+        h, per_h = self.h, 1 / (self.ratio * self.h)
+        forward = d2 * (self.ratio / h)
+        both = plus(forward, per_h, d1)
+        twice_eta = (0.5 * projection(both, plus(forward, -per_h, d1))).abs().sigmoid()
+        slope = torch.addcmul(forward, twice_eta, both, value=-0.5)
+        z = projection(plus(moved, -self.half / self.ratio, slope, eased), d1).abs() / (h * self.k)
+        if not many:
+            return slope, (z - 0.5).sigmoid()
+        c = (projection(m0, (m0 - m1) / h) * (2 - (self.k / self.k0) ** 2)).sigmoid()
+        return slope, ((0.5 - z) * c).sigmoid()
 
 
-def _projection(a: Tensor, b: Tensor) -> Tensor:
+def plus(base: Tensor, weight: Weight, signal: Tensor, divisor: Tensor | None = None) -> Tensor:
+    """base + weight signal/divisor, one operation where the weight is a float: here it is they that cost the time."""
+    if isinstance(weight, Tensor):
+        return base + weight * (signal if divisor is None else signal / divisor)
+    if divisor is None:
+        return torch.add(base, signal, alpha=weight)
+    return torch.addcdiv(base, signal, divisor, value=weight)
+
+
+def projection(a: Tensor, b: Tensor) -> Tensor:
     """<a, b>/<b, b> over space, for every sample and channel, kept in [-2, 2]; 0 where b = 0."""
     dims = tuple(range(2, a.ndim)) if a.ndim > 2 else (1,)
     dot = (a * b.conj()).real.sum(dims, keepdim=True)
-    square = (b * b.conj()).real.sum(dims, keepdim=True)
+    square = torch.linalg.vector_norm(b, dim=dims, keepdim=True).square()
     return (dot / square.clamp(min=1e-30)).clamp(-2, 2)
 
 

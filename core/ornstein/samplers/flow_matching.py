@@ -30,6 +30,10 @@ class VelocityFlow(Sampler):
         if self.method not in ("euler", "heun", "midpoint"):
             raise UserError(f"VelocityFlow has the methods euler, heun and midpoint, not {self.method!r}")
 
+    @property
+    def convergence_order(self) -> int | None:
+        return 1 if self.method == "euler" else 2
+
     def trajectory(
         self,
         denoiser: DenoiserLike,

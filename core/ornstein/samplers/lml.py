@@ -16,6 +16,10 @@ from ornstein.samplers.ode_solvers import FlowSolver, Run, one_call_a_step
 class DDIM(FlowSolver):
     """Euler as DDIM writes it, a' x0 + s' noise, so that what changes the direction leaves x0 alone."""
 
+    @property
+    def convergence_order(self) -> int | None:
+        return 1
+
     def solve(self, run: Run, x: Tensor) -> Iterator[Tensor]:
         for now, ahead in run.steps:
             x = run.towards_noise(x, now, ahead)
@@ -49,6 +53,17 @@ class LML(FlowSolver):
             raise UserError(
                 f"relative damping {self.damping} below 1 removes most of the direction; raise it to 1 or more"
             )
+
+    @property
+    def convergence_order(self) -> int | None:
+        if self.memory == 0:
+            return self.base.convergence_order
+        converges = self.base.convergence_order is not None and not isinstance(self.base, DDIM)
+        return 1 if converges and self.relative else None
+
+    @property
+    def stochastic(self) -> bool:
+        return self.base.stochastic or super().stochastic
 
     def solve(self, run: Run, x: Tensor) -> Iterator[Tensor]:
         previous: Tensor | None = None

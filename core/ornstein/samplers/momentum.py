@@ -43,6 +43,15 @@ class HeavyBall(FlowSolver):
     def __post_init__(self) -> None:
         _require_damping(self.beta)
 
+    @property
+    def convergence_order(self) -> int | None:
+        order = self.base.convergence_order
+        return order if self.beta == 1 or order is None else 1
+
+    @property
+    def stochastic(self) -> bool:
+        return self.base.stochastic or super().stochastic
+
     def solve(self, run: Run, x: Tensor) -> Iterator[Tensor]:
         velocity: Tensor | None = None
         taken = 0
@@ -75,6 +84,10 @@ class GHVB(FlowSolver):
     def __post_init__(self) -> None:
         if not 0 < self.order <= 5:
             raise UserError(f"GHVB has orders above 0, up to 5, not {self.order}")
+
+    @property
+    def convergence_order(self) -> int | None:
+        return min(math.ceil(self.order), 2)
 
     def solve(self, run: Run, x: Tensor) -> Iterator[Tensor]:
         beta = self.order - math.floor(self.order) or 1.0

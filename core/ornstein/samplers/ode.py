@@ -32,6 +32,12 @@ class ProbabilityFlowODE(Sampler):
     method: str = "dopri5"
     final_step: bool = True
 
+    @property
+    def differentiable(self) -> bool:
+        """False: autograd goes through the choice of the steps too, which spoils it by far more than the tolerance
+        (`test_why_an_adaptive_flow_declares_no_gradient`). `ContinuousAdjoint` has the gradient of an adaptive flow."""
+        return False
+
     def trajectory(
         self,
         denoiser: DenoiserLike,

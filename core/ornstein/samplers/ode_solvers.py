@@ -176,6 +176,10 @@ class FlowSolver(Sampler):
 
     random_start: bool = False
 
+    @property
+    def stochastic(self) -> bool:
+        return self.random_start
+
     def trajectory(
         self,
         denoiser: DenoiserLike,
@@ -196,6 +200,10 @@ class FlowSolver(Sampler):
 class Euler(FlowSolver):
     """x0 held constant over the step. First order; the same as DDIM, and as Euler in s/a (k-diffusion)."""
 
+    @property
+    def convergence_order(self) -> int | None:
+        return 1
+
     def solve(self, run: Run, x: Tensor) -> Iterator[Tensor]:
         for now, ahead in run.steps:
             x = run.data_step(x, now, ahead, run.x0(x, now))
@@ -208,6 +216,10 @@ class Heun(FlowSolver):
 
     A step that starts where a <= 0 or s = 0, or ends at s = 0, is an Euler step with one call.
     """
+
+    @property
+    def convergence_order(self) -> int | None:
+        return 2
 
     def solve(self, run: Run, x: Tensor) -> Iterator[Tensor]:
         for now, ahead in run.steps:

@@ -33,6 +33,10 @@ class PLMS(FlowSolver):
         if not 1 <= self.order <= 4:
             raise UserError(f"PLMS has the orders 1 to 4, not {self.order}")
 
+    @property
+    def convergence_order(self) -> int | None:
+        return min(self.order, 2)
+
     def solve(self, run: Run, x: Tensor) -> Iterator[Tensor]:
         past: list[Tensor] = []
         for now, ahead in run.steps:

@@ -85,6 +85,18 @@ class PredictorCorrector(Sampler):
                 f"corrector_steps and noise_scale are not negative, got {self.corrector_steps} and {self.noise_scale}"
             )
 
+    @property
+    def convergence_order(self) -> int | None:
+        return None if self._corrects else 1
+
+    @property
+    def stochastic(self) -> bool:
+        return self._corrects or self.noise_scale > 0
+
+    @property
+    def _corrects(self) -> bool:
+        return self.corrector is not None and self.corrector_steps > 0
+
     def trajectory(
         self,
         denoiser: DenoiserLike,

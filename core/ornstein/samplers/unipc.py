@@ -34,6 +34,10 @@ class UniPC(FlowSolver):
         if self.variant not in ("bh1", "bh2"):
             raise UserError(f"UniPC has the variants bh1 and bh2, not {self.variant!r}")
 
+    @property
+    def convergence_order(self) -> int | None:
+        return 1 if self.order == 1 and not self.corrector else 2
+
     def solve(self, run: Run, x: Tensor) -> Iterator[Tensor]:
         past: Past = []
         before, order = x, 0

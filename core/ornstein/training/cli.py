@@ -18,6 +18,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from ornstein.cli.parser import StrictParser
 from ornstein.errors import UserError
+from ornstein.files import make_folder
 from ornstein.training.fsdp import FSDP2  # noqa: F401  # which registers the strategy fsdp2
 
 CONFIG_KEY = "ornstein_config"
@@ -91,10 +92,13 @@ class LightningCommand(LightningCLI):
             raise UserError(f"{error} (see: {self.parser.prog} {self.verb} --help)") from error
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
-        """Put the file for `last`: Lightning looks in the new run's own folder only, and trains from scratch."""
+        """Put the file for `last`: Lightning looks in the new run's own folder only, and trains from scratch; see
+        whether the folder of the run can be written into."""
         kwargs = super()._prepare_subcommand_kwargs(subcommand)
         if kwargs.get("ckpt_path") == "last":
             kwargs["ckpt_path"] = str(newest_last_checkpoint(self.trainer))
+        if subcommand == "fit" and "://" not in self.trainer.default_root_dir:
+            make_folder(Path(self.trainer.default_root_dir))
         return kwargs
 
 

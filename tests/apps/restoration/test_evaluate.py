@@ -177,7 +177,7 @@ def test_a_bad_picture_is_told_of_at_the_end(
         ({"seeds": [1, 1]}, "twice"),
         ({"baseline": False}, "nothing to score"),
         ({"systems": ["a.safetensors:best:1"]}, "no sampler 'best'"),
-        ({"systems": ["a.safetensors"], "steps": 3}, "leave the other options out"),
+        ({"systems": ["a.safetensors"], "steps": 3}, "leave --checkpoint, --sampler and --steps out"),
         ({"protocol": "istd"}, "all 3 pictures failed"),
         ({"scale": 4}, "all 3 pictures failed"),
         ({"lpips": Path("none.pth")}, "LPIPS needs"),

@@ -229,7 +229,7 @@ def test_many_systems(tiny: Path, pairs: Path, tmp_path: Path) -> None:
     listed = evaluate(pairs, systems=[f"{tiny}:heun:3", f"{tiny}::5", f"{tiny}:2m:3:power"], **options)
     assert list(listed["systems"]) == ["noisy", "model, heun, NFE 4", "model, stored, NFE 5", "model, 2m, power, NFE 3"]
     assert listed["systems"]["model, 2m, power, NFE 3"]["settings"]["grid"]["class_path"].endswith("PowerGrid")
-    with pytest.raises(UserError, match="leave the other options out"):
+    with pytest.raises(UserError, match="leave --checkpoint, --sampler and --steps out"):
         evaluate(pairs, systems=[f"{tiny}:2m"], steps=[1], **options)
 
 

@@ -413,8 +413,11 @@ def test_sampler_settings_to_keep(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=message):
             import_checkpoint(TINY, tmp_path / "b.safetensors", **settings)  # type: ignore[arg-type]
     path, _ = storm_file(tmp_path / "storm.ckpt")
-    with pytest.raises(UserError, match="with a corrector"):
+    with pytest.raises(UserError, match=r"no corrector for --snr 0\.5;"):
         import_checkpoint(path, tmp_path / "b.safetensors", snr=0.5)
+    adaptive = write(tmp_path / "ode.ckpt", sampler_type="ode")
+    with pytest.raises(UserError, match=r"--steps 9 has no effect on .* which adapts its step"):
+        import_checkpoint(adaptive, tmp_path / "b.safetensors", steps=9)
 
 
 def complaint(capsys: pytest.CaptureFixture[str], source: Path, target: Path) -> str:

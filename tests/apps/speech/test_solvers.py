@@ -14,6 +14,7 @@ from ornstein.samplers.ancestral import Ancestral
 from ornstein.samplers.base import Sampler
 from ornstein.samplers.compat_bridge import PublishedBridge
 from ornstein.samplers.dpm_multistep import DPMSolverPP
+from ornstein.samplers.ode import ProbabilityFlowODE
 from ornstein.samplers.ode_solvers import Heun
 from ornstein.samplers.predictor_corrector import PredictorCorrector
 from ornstein.samplers.time_grids import KarrasGrid, LogSNRGrid, PowerGrid, TimeGrid, UniformGrid, UserGrid
@@ -88,7 +89,7 @@ def test_names(process: Process, stored: Sampler) -> None:
             choose(stored, process, "published", None, None)
     else:
         assert choose(stored, process, "published", None, None) == PublishedBridge(steps=stored.steps)
-        with pytest.raises(UserError, match="pc"):
+        with pytest.raises(UserError, match=r"--sampler sde, ode, 2m, heun or published$"):
             choose(stored, process, "pc", None, None)
         with pytest.raises(UserError, match="logsnr"):
             choose(stored, process, "2m", None, "logsnr")
@@ -120,6 +121,29 @@ def test_steps_that_cannot_be() -> None:
     with pytest.raises(UserError, match="fixes the times"):
         choose(fixed, SchroedingerBridge(), None, 2, None)
     assert choose(fixed, SchroedingerBridge(), None, 2, "uniform").steps == 2
+
+
+def test_a_sampler_that_adapts_has_no_number_of_steps() -> None:
+    """It would stop at 5 times on its way and be slower for it; another sampler does not take over its one step."""
+    process, adaptive = OUVE(), ProbabilityFlowODE()
+    assert choose(adaptive, process, None, None, None) is adaptive
+    with pytest.raises(UserError, match=r"--steps 5 has no effect .* --sampler pc, .* with --steps 5$"):
+        choose(adaptive, process, None, 5, None)
+    with pytest.raises(UserError, match=r"the grid karras has no effect"):
+        choose(adaptive, process, None, None, "karras")
+    for name in ("sde", "ode", "2m", "heun", "pc"):
+        assert choose(adaptive, process, name, None, None).steps == PredictorCorrector().steps  # type: ignore[arg-type]
+        chosen = choose(adaptive, process, name, 5, None)  # type: ignore[arg-type]
+        assert chosen.steps == 5
+        assert float(chosen.times(process)[-1]) == 0
+
+
+@pytest.mark.parametrize("name", ["sde", "ode", "2m", "heun", "published"])
+def test_the_samplers_named_for_a_bridge_run_on_it(name: SamplerName) -> None:
+    process = SchroedingerBridge()
+    sampler = choose(BRIDGE, process, name, None, None)
+    y = torch.full((2, 2), 0.1, dtype=torch.float64)
+    assert sampler(MixtureDenoiser(MIXTURE, process), y, y, torch.randn_like).isfinite().all()
 
 
 def test_systems_are_read() -> None:

@@ -221,12 +221,13 @@ def test_a_checkpoint_of_another_network_or_program(
     [
         (["--trainer.max_epoch", "1"], "did you mean --trainer.max_epochs?"),
         (["--trainer.max_ep=1"], "did you mean --trainer.max_epochs?"),
-        (["--model.lr", "abc"], "model.lr: Expected a float. Got value: abc"),
+        (["--model.lr", "abc"], "--model.lr abc is no number"),
         (["--model.network", "nonsense.Layer"], "No module named 'nonsense'"),
         (["--model.network", "torch.nn.Linear"], "torch.nn.Linear"),
         (["--model.network.init_args.wid", "3"], "wid"),
         (["--config", "none.yaml"], "none.yaml"),
         (["--ckpt_path", "none.ckpt"], "there is no checkpoint none.ckpt"),
+        (["--trainer.default_root_dir", "/proc/x"], "cannot create the folder /proc/x: /proc takes no new files"),
         (["--data.folder", "missing"], "there is no folder missing; give --data.folder"),
     ],
 )

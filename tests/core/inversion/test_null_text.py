@@ -15,6 +15,7 @@ from ornstein.estimate import Estimate
 from ornstein.inversion.ddim import DDIMInversion
 from ornstein.inversion.null_text import NullTextGuidance, NullTextInversion
 from ornstein.process.affine import Process
+from ornstein.samplers.ode_solvers import Heun
 from ornstein.samplers.time_grids import UniformGrid, UserGrid
 from tests.core.inversion.exact import CLASSES, discrete, mixture, random
 
@@ -125,6 +126,10 @@ def test_bad_requests() -> None:
     code = replace(method, inner_steps=1)(denoiser, x0, {"label": label}, {"shift": torch.zeros_like(x0)})
     with pytest.raises(UserError, match="no null condition for t"):
         NullTextGuidance(denoiser, code)(x0, 0.123, label=label)
+    guided, sampler = NullTextGuidance(denoiser, code), method.inversion.sampler
+    assert torch.equal(sampler(guided, code.start, label=label), sampler(guided, code.start, label=label))
+    with pytest.raises(UserError, match="null-text guidance needs a sampler of one call a step"):
+        Heun(sampler.steps, sampler.grid)(guided, code.start, label=label)
     with pytest.raises(UserError, match="learning_rate > 0"):
         NullTextInversion(learning_rate=0.0)
 
