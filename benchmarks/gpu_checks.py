@@ -1,5 +1,5 @@
-"""What the test suite cannot check without a GPU: graphs equal eager calls bit for bit, and no step waits for the GPU,
-neither with a network nor with any sampler on any process of `sampling_overhead.py`.
+"""What the test suite cannot check without a GPU: graphs equal eager calls bit for bit, in sampling and in training,
+and no step waits for the GPU, neither with a network nor with any sampler on any process of `sampling_overhead.py`.
 
     python benchmarks/gpu_checks.py
 
@@ -15,9 +15,11 @@ from sampling_overhead import CASES, steps_of, steps_only
 from sampling_overhead import SAMPLERS as EVERY_SAMPLER
 
 from ornstein.acceleration import Acceleration, GraphedSampler, accelerate
+from ornstein.acceleration.training import GraphedTraining
 from ornstein.denoiser import Denoiser
 from ornstein.networks.dcunet import DCUNet
 from ornstein.networks.ncsnpp import NCSNpp
+from ornstein.networks.residual_unet import ResidualUNet
 from ornstein.noise import SampleNoise
 from ornstein.parameterization import X0, OneShot, Score
 from ornstein.process.bridge import SchroedingerBridge
@@ -99,7 +101,38 @@ def main() -> int:
     exact = accelerate(models["bridge"], Acceleration(graphs=2))
     close = torch.allclose(rounded(y, 0.5, y).x0, exact(y, 0.5, y).x0, rtol=1e-3, atol=1e-4)
     check("a batch of 3 in a graph of 4", close and rounded(y, 0.5, y).x0.shape == y.shape)
+    for precision in ("float32", "bfloat16"):
+        expected, found = (trained(precision, graphs) for graphs in (False, True))
+        check(f"training in graphs equals plain training, {precision}", torch.equal(expected, found))
     return int(failed > 0)
+
+
+def trained(precision: str, graphs: bool) -> torch.Tensor:
+    """The weights of a small network after steps with another shape, a second call and validation between them."""
+    torch.manual_seed(0)
+    network = ResidualUNet(dim=16, dim_mults=(1, 2)).cuda().train()
+    recorded = GraphedTraining(network, compile=False) if graphs else None
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, fused=True)
+    generator = torch.Generator("cuda").manual_seed(0)
+    for step in range(9):
+        if recorded is not None:
+            recorded.begin_step()
+        side = 32 if step == 4 else 64
+        x, y = torch.randn(2, 4, 3, side, side, device="cuda", generator=generator).unbind()
+        t = torch.rand(4, device="cuda", generator=generator)
+        with torch.autocast("cuda", torch.bfloat16, enabled=precision == "bfloat16"):
+            loss = (network(x, t, y) - y).square().mean()
+            if step == 6:
+                loss = loss + (network(y, t, x) - x).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if step == 5:
+            network.eval()
+            with torch.no_grad():
+                network(x[:1, :, :48], t[:1], y[:1, :, :48])
+            network.train()
+    return torch.cat([weight.detach().flatten() for weight in network.parameters()])
 
 
 def waits(run: Callable[[], object]) -> bool:

@@ -59,6 +59,7 @@ STEPS = [
     "eager bfloat16, channels last",
     "compiled bfloat16",
     "compiled bfloat16, channels last",
+    "graph bfloat16, channels last",
     "compiled graph bfloat16, channels last",
 ]
 PUBLISHED_STEP, GOAL_STEP = 279, 80

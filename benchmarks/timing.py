@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
+from ornstein.acceleration.training import COMPILER, GraphedTraining
 from ornstein.denoiser import Denoiser
 from ornstein.errors import UserError
 from ornstein.files import atomic_path
 from ornstein.objectives.denoising import Objective
-from ornstein.training.task import COMPILER
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -72,14 +72,16 @@ def one_step(denoiser: Denoiser, objective: Objective, x0: Tensor, y: Tensor, va
     network = denoiser.network.train()
     if "channels last" in variant:
         convert_conv2d_weight_memory_format(network, torch.channels_last)
-    if "compiled" in variant:
-        network.compile(options=COMPILER | {"triton.cudagraphs": "graph" in variant})
+    graphs = GraphedTraining(network, "compiled" in variant) if "graph" in variant else None
+    if graphs is None and "compiled" in variant:
+        network.compile(options=COMPILER)
     optimizer = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], lr=1e-4, fused=True)
     average = [p.detach().clone() for p in network.parameters()]
     generator = torch.Generator(x0.device).manual_seed(0)
 
     def step() -> None:
-        torch.compiler.cudagraph_mark_step_begin()
+        if graphs is not None:
+            graphs.begin_step()
         with torch.autocast(x0.device.type, torch.bfloat16, enabled="bfloat16" in variant):
             loss = objective(denoiser, x0, y, generator=generator)["loss"]
         loss.backward()

@@ -12,6 +12,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
+from ornstein.acceleration.training import COMPILER, GraphedTraining
 from ornstein.checkpoint import load_weights
 from ornstein.config import describe
 from ornstein.denoiser import Denoiser
@@ -29,9 +30,6 @@ from ornstein.training.signals import Signals
 
 Batch = dict[str, Any]
 Compile = bool | Literal["graphs"]
-
-COMPILER: dict[str, Any] = {"triton.mix_order_reduction": False}
-"""It gives gradients of the wrong shape in channels last: pytorch/pytorch issue 178080."""
 
 
 class Task(LightningModule):
@@ -89,6 +87,7 @@ class Task(LightningModule):
         self.log_grad_norm = log_grad_norm
         self.init_from = init_from
         self._guard = FiniteGuard()
+        self._graphs: list[GraphedTraining] = []
         self._specs: dict[str, Any] | None = None
         if channels_last:
             for network in self.denoiser.networks:
@@ -104,6 +103,8 @@ class Task(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One forward pass; Lightning goes backward and steps."""
+        for graphs in self._graphs:
+            graphs.begin_step()
         generator = self._draws("train", self.global_step, batch_idx, self.global_rank)
         losses, size = self._losses(batch, generator)
         self._guard.watch(losses, self.global_step, self.global_rank, self.trainer.world_size)
@@ -142,15 +143,27 @@ class Task(LightningModule):
         if self.init_from is not None:  # before Lightning restores a checkpoint, which then wins
             load_weights(self.init_from, self.denoiser, self.app)
         if stage == "fit" and self.compile_network:
+            if self.compile_network == "graphs" and self.trainer.accumulate_grad_batches > 1:
+                raise UserError(
+                    "CUDA graphs cannot accumulate gradients; set model.compile to true, or accumulate none"
+                )
             for network in self.denoiser.networks:
-                # the method, unlike the function, leaves the names of the weights alone
-                network.compile(options=COMPILER | {"triton.cudagraphs": self.compile_network == "graphs"})
+                if self.compile_network == "graphs" and any(weight.requires_grad for weight in network.parameters()):
+                    self._graphs.append(GraphedTraining(network))
+                else:  # the method, unlike the function, leaves the names of the weights alone
+                    network.compile(options=COMPILER)
 
     def configure_model(self) -> None:
         if self.device_mesh is not None:  # FSDP2
+            if self._graphs:
+                raise UserError("CUDA graphs cannot hold weights that are split over GPUs; set model.compile to true")
             self._specs = self._specs or self._describe()  # sharding exchanges the network's class
             for network in self.denoiser.networks:
                 shard(network, self.device_mesh["data_parallel"])
+
+    def teardown(self, stage: str) -> None:
+        while self._graphs:
+            self._graphs.pop().remove()
 
     def on_fit_start(self) -> None:
         self._signals = Signals(self.trainer)
@@ -243,8 +256,6 @@ class Task(LightningModule):
 
     def _identities(self, batch: Batch, batch_idx: int) -> list[int]:
         """Numbers of the batch's items in their dataset, where the loader tells."""
-        if self.compile_network == "graphs":
-            torch.compiler.cudagraph_mark_step_begin()  # what the networks gave in the step before may be overwritten
         return batch["index"].tolist() if "index" in batch else [batch_idx]
 
     def _losses_are_read(self, batch_idx: int) -> bool:

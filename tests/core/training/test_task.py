@@ -6,11 +6,12 @@ import torch
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from tiny_training import Points, Recorder, make_task, make_trainer
 
+from ornstein.acceleration.training import COMPILER, GraphedTraining
 from ornstein.errors import UserError
 from ornstein.training.data import ResumableLoader
 from ornstein.training.ema import EMA
 from ornstein.training.schedule import Schedule
-from ornstein.training.task import Compile, Task
+from ornstein.training.task import Task
 
 
 def fit(folder: Path, task: Task, *callbacks: Any, **options: Any) -> Any:
@@ -129,16 +130,34 @@ def test_validation_draws_are_fixed_per_item(tmp_path: Path) -> None:
     assert first == second
 
 
-@pytest.mark.parametrize(("compile", "graphs"), [(True, False), ("graphs", True)])
-def test_compile_keeps_the_names_of_the_weights(tmp_path: Path, compile: Compile, graphs: bool) -> None:
-    task = make_task(compile=compile)
+def test_compile_keeps_the_names_of_the_weights(tmp_path: Path) -> None:
+    task = make_task(compile=True)
     compiled: list[dict[str, bool]] = []
     task.denoiser.network.compile = lambda **how: compiled.append(how["options"])  # type: ignore[method-assign]
     names = set(task.state_dict())
     fit(tmp_path, task, max_steps=1)
-    assert [options["triton.cudagraphs"] for options in compiled] == [graphs]
-    assert set(compiled[0]) <= set(torch._inductor.list_options())
+    assert compiled == [COMPILER]
+    assert set(COMPILER) <= set(torch._inductor.list_options())
     assert set(task.state_dict()) == names
+
+
+def test_graphs_are_begun_at_every_step_and_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.compile", lambda function, **_: function)
+    begun: list[bool] = []
+    monkeypatch.setattr(GraphedTraining, "begin_step", lambda self: begun.append(self.network.forward is self))
+    task, plain = make_task(compile="graphs"), make_task()
+    names = set(task.state_dict())
+    fit(tmp_path / "graphs", task, max_steps=3)
+    fit(tmp_path / "plain", plain, max_steps=3)
+    assert begun == [True] * 3
+    assert set(task.state_dict()) == names
+    assert "forward" not in vars(task.denoiser.network)
+    assert all(torch.equal(a, b) for a, b in zip(task.parameters(), plain.parameters(), strict=True))
+
+
+def test_graphs_cannot_accumulate(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot accumulate"):
+        fit(tmp_path, make_task(compile="graphs"), max_steps=1, accumulate_grad_batches=2)
 
 
 def test_channels_last(tmp_path: Path) -> None:
