@@ -123,8 +123,9 @@ def import_checkpoint(
         raise UserError(f"--autoencoder is for resshift, and {checkpoint} is {found}; leave it out")
     first = None if predictor is None else read_predictor(predictor)
     latents = None if autoencoder is None else read_autoencoder(autoencoder, "restoration")
+    complete = with_stored(options, file)
     denoiser, representation, sampler = components(
-        found, file.tensors, with_stored(options, file), file.path, file.tables, first, latents
+        found, file.tensors, complete, file.path, file.tables, first, latents
     )
     info = {"source": file.path.name, "kind": found}
     info |= {} if predictor is None else {"predictor": predictor.name}
@@ -142,10 +143,23 @@ def import_checkpoint(
     )
     if file.path != checkpoint:
         print(f"note: the averaged weights are those of {file.path}", file=sys.stderr)
+    if found == "resfusion":
+        print(f"note: {_truncation(options, complete, denoiser.process)}", file=sys.stderr)
     if representation is None:
         print("note: it works on latents; upscale also needs an autoencoder: --autoencoder FILE", file=sys.stderr)
     print(output)
     return output
+
+
+def _truncation(given: Options, complete: Options, process: Any) -> str:
+    """What was said, stored or assumed of Resfusion's schedule, and T'."""
+    defaults = {"schedule_steps": 12, "schedule": "linear", "mode": "epsilon"}
+    words = []
+    for name, default in defaults.items():
+        value = getattr(complete, name)
+        origin = "given" if getattr(given, name) is not None else "default" if value is None else "stored"
+        words.append(f"{name} {default if value is None else value} ({origin})")
+    return f"{', '.join(words)}: {process.summary}"
 
 
 def _with_steps(sampler: "Sampler", steps: int | None, process: Any) -> "Sampler":

@@ -1,6 +1,7 @@
 """Training of an image restorer."""
 
 import math
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,6 +15,7 @@ from ornstein.errors import UserError
 from ornstein.latent import LatentDenoiser
 from ornstein.objectives.denoising import Objective
 from ornstein.pictures.sampling import Model, restore_picture
+from ornstein.process.resfusion import Resfusion
 from ornstein.samplers.base import Sampler
 from ornstein.tiles import Tiling
 from ornstein.training.data import is_repeat
@@ -107,6 +109,12 @@ class RestorationTask(Task):
                 f"the data have scale {scale}, the representation {self.representation.scale}; "
                 "set data.scale and model.representation.scale to the same"
             )
+
+    def on_fit_start(self) -> None:
+        super().on_fit_start()
+        process = self.denoiser.process
+        if isinstance(process, Resfusion) and self.trainer.is_global_zero:
+            print(f"note: Resfusion has {process.summary}", file=sys.stderr)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """PSNR in dB and SSIM of the restored pictures, RGB, and the gain in PSNR over the degraded ones."""

@@ -147,6 +147,34 @@ def test_resfusion(
     assert torch.equal(Restorer(path.with_name("model-imported.safetensors"))(picture, seed=3), expected)
 
 
+@pytest.mark.parametrize(
+    ("hyper_parameters", "options", "said"),
+    [
+        (
+            {},
+            {},
+            "schedule_steps 12 (default), schedule linear (default), mode epsilon (default): "
+            "12 steps, of which 5 are left (T' = 5)",
+        ),
+        (
+            {"T": 20, "noise_schedule": "LinearPro", "mode": "sample"},
+            {"schedule_steps": 50, "schedule": "cosine"},
+            "schedule_steps 50 (given), schedule cosine (given), mode sample (stored): "
+            "50 steps, of which 34 are left (T' = 34)",
+        ),
+    ],
+)
+def test_what_is_assumed_of_resfusion_is_said(
+    hyper_parameters: dict[str, Any],
+    options: dict[str, Any],
+    said: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    imported(resfusion_file(tmp_path, **hyper_parameters), **options)
+    assert capsys.readouterr().err == f"note: {said}\n"
+
+
 def test_resfusion_with_a_mask(tmp_path: Path, picture: Tensor) -> None:
     loaded = imported(resfusion_file(tmp_path, channels=5))
     assert loaded.representation == PictureSpace(mask="one_hot")
