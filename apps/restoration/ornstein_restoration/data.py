@@ -16,8 +16,9 @@ class RestorationData(LightningDataModule):
 
     Args:
         root: folder of the set.
-        layout: `istd`, `lol` and `raindrop` as distributed; `pairs`: ROOT/{train,valid,test} with folders lq and gt (or
-            LR/4 and HR, low and high), or these two alone as test set (ImageNet-Test, RealSR), or lq alone (RealSet65);
+        layout: `istd`, `lol`, `lol_v2` (its Real_captured or Synthetic), `raindrop`, `realsr` (RealSR-V3) and `div2k`
+            (with LR_bicubic) as distributed; `pairs`: ROOT/{train,valid,test} with folders lq and gt (or LR/4 and HR,
+            low and high), or these two alone as test set (ImageNet-Test, RealSR_test), or lq alone (RealSet65);
             `flist`: {train,valid,test}_{lq,gt,mask}.flist with one path a line; `clean`: clean pictures in
             ROOT/{train,valid,test}, DIV2K, or one folder, for a degradation.
         degradation: makes the degraded pictures of clean ones, anew in every epoch; the same ones at every validation.
@@ -108,7 +109,9 @@ class RestorationData(LightningDataModule):
         return self._loader(pictures, 1, train=False)
 
     def _pairs(self, split: Split) -> list[Pair]:
-        return find_pairs(self.root, self.layout, split, share=self.held_out, seed=self.seed)
+        if not self.root.is_dir():
+            raise UserError(f"there is no folder {self.root}; name that of your data with --data.root")
+        return find_pairs(self.root, self.layout, split, scale=self.scale, share=self.held_out, seed=self.seed)
 
     def _loader(self, pictures: Pictures, batch_size: int, *, train: bool) -> ResumableLoader:
         return ResumableLoader(

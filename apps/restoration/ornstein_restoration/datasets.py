@@ -89,7 +89,7 @@ class Pictures(Dataset[Item]):
             )
         for pair in pairs:
             if pair.lq is None and degradation is None:
-                raise UserError(f"{pair.gt} has no degraded partner; name a degradation with --data.degradation")
+                raise UserError(f"{pair.gt} has no degraded partner; name a degradation")
         self.pairs, self.degradation, self.crop, self.crop_at = list(pairs), degradation, crop, crop_at
         self.augment, self.scale, self.fit, self.resize = augment, scale, fit, resize
         self.length, self.epochs, self.seed, self.epoch = length or len(self.pairs), epochs, seed, 0

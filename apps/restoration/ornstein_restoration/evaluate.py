@@ -66,8 +66,8 @@ def evaluate(
         systems: Instead of these three, a list of CHECKPOINT:SAMPLER:STEPS, for example a.safetensors:2m:5;
             empty parts are as stored.
         baseline: Score the input, too.
-        layout: pairs, clean, flist, istd, lol or raindrop, see docs/restoration.md. Default: clean with --degradation,
-            else pairs.
+        layout: pairs, clean, flist, istd, lol, lol_v2, raindrop, realsr or div2k, see docs/restoration.md. Default:
+            clean with --degradation, else pairs.
         degradation: Makes the degraded pictures of clean ones: bicubic, real-esrgan, low-light, rain or shadow.
         scale: How many times larger the clean pictures are. Default: that of the checkpoints.
         protocol: Which scores, taken as which publication takes them: default, upsr, lol, lol-256, raindrop,
@@ -193,7 +193,7 @@ def held_out(
     """
     from ornstein_restoration.datasets import Pictures
 
-    pairs = find_pairs(data, layout or ("pairs" if degradation is None else "clean"), "test", seed=seed)
+    pairs = find_pairs(data, layout or ("pairs" if degradation is None else "clean"), "test", scale=scale, seed=seed)
     if limit is not None and limit < len(pairs):
         pairs = [pairs[i * len(pairs) // limit] for i in range(limit)]
     made = None if degradation is None else _degradation(degradation, scale)

@@ -215,7 +215,7 @@ def test_settings_that_do_not_fit(options: dict[str, Any], message: str, pairs: 
 
 
 def test_clean_pictures_need_a_degradation(pairs: list[Pair]) -> None:
-    with pytest.raises(UserError, match=r"--data\.degradation"):
+    with pytest.raises(UserError, match="name a degradation"):
         Pictures([Pair("a", None, pairs[0].gt)])
 
 
@@ -228,6 +228,19 @@ def test_loader_gives_the_same_with_any_number_of_workers(pairs: list[Pair], wor
     for batch in batches:
         for index, picture in zip(batch["index"].tolist(), batch["gt"], strict=True):
             assert torch.equal(picture, data[index]["gt"])
+
+
+def test_scale_chooses_the_folder_of_a_set_with_several(
+    tmp_path: Path, photo: Callable[..., np.ndarray], save: Save
+) -> None:
+    for scale in (2, 4):
+        save(tmp_path / f"Canon/Test/{scale}/Canon_001_HR.png", photo(0, 32, 32))
+        save(tmp_path / f"Canon/Test/{scale}/Canon_001_LR{scale}.png", photo(0, 32 // scale, 32 // scale))
+    data = RestorationData(tmp_path, "realsr", scale=4, num_workers=0)
+    (batch,) = data.test_dataloader()
+    assert (batch["lq"].shape, batch["gt"].shape) == ((1, 3, 8, 8), (1, 3, 32, 32))
+    with pytest.raises(UserError, match=r"--data\.root"):
+        RestorationData(tmp_path / "gone").test_dataloader()
 
 
 def test_data_module_never_validates_on_the_test_split(
