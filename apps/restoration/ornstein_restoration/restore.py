@@ -183,6 +183,11 @@ def _find_jobs(inputs: Path | str | list[Path] | list[str], output: Path) -> lis
 def _run(
     restorer: Restorer, work: list[tuple[Path, Path]], mask: Path | None, seed: int, overwrite: bool, quiet: bool
 ) -> list[Path]:
+    from ornstein_restoration.generate import generates
+
+    if generates(restorer.model.denoiser):
+        raise UserError("this checkpoint makes pictures out of nothing; use `ornstein restoration generate`")
+
     def restore_file(source: Path, target: Path, on_progress: Callable[[float], None]) -> None:
         _restore_file(restorer, source, target, mask, seed, overwrite, on_progress)
 

@@ -23,6 +23,7 @@ from ornstein.training.schedule import Schedule
 from ornstein.training.seeds import derive_seed
 from ornstein.training.task import Batch, Compile, Task
 from ornstein_restoration import images
+from ornstein_restoration.generate import generates
 from ornstein_restoration.metrics import psnr_rgb, ssim_rgb_uniform
 from ornstein_restoration.representation import PictureSpace
 
@@ -117,7 +118,8 @@ class RestorationTask(Task):
             print(f"note: Resfusion has {process.summary}", file=sys.stderr)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """PSNR in dB and SSIM of the restored pictures, RGB, and the gain in PSNR over the degraded ones."""
+        """PSNR in dB and SSIM of the restored pictures, RGB, and the gain in PSNR over the degraded ones; the loss of a
+        model of generation, whose pictures compare with none."""
         self._score(batch, batch_idx, "val")
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
@@ -163,6 +165,9 @@ class RestorationTask(Task):
     def _score(self, batch: Batch, batch_idx: int, stage: str) -> None:
         if "gt" not in batch:
             raise UserError("the pictures have no clean partners to compare with; only predict works without")
+        if generates(self.denoiser):
+            self.log_loss(batch, batch_idx, stage)
+            return
         repeat = is_repeat(batch)
         for i, restored in enumerate(self.restore_batch(batch, batch_idx)):
             clean = batch["gt"][i].float().cpu()

@@ -114,8 +114,12 @@ class Task(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """The loss, with the same draws in every epoch."""
+        self.log_loss(batch, batch_idx, "val")
+
+    def log_loss(self, batch: Batch, batch_idx: int, stage: str) -> None:
+        """Log the loss of an evaluation batch as STAGE/loss."""
         losses, size = self._losses(batch, self._draws("validate", *self._identities(batch, batch_idx)))
-        named = {f"val/{name}": value for name, value in losses.items()}
+        named = {f"{stage}/{name}": value for name, value in losses.items()}
         self.log_means(named, 0 if is_repeat(batch) else size)
 
     def log_means(self, values: Mapping[str, Tensor | float], weight: int) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 import torch
 from published_checkpoints import (
-    NETWORKS,
     STORED,
     UNET,
     atd_file,
@@ -33,13 +32,16 @@ from reference_weights import (
 from restoration_networks import CASES, swin
 from torch import Tensor, nn
 
+from ornstein.cli import main
 from ornstein.config import describe
 from ornstein.denoiser import Denoiser
 from ornstein.errors import UserError
 from ornstein.latent import LatentDenoiser
 from ornstein.networks import atd, unet_res
+from ornstein.networks.dit import DiT
 from ornstein.networks.residual_unet import ResidualUNet
 from ornstein.networks.vq import VQAutoencoder
+from ornstein.noise import SampleNoise
 from ornstein.parameterization import X0, Residual, ResNoise
 from ornstein.pictures.sampling import Model, restore_picture
 from ornstein.process.rddm import RDDM, PowerIncrements
@@ -53,19 +55,16 @@ from ornstein.samplers.ancestral import Ancestral
 from ornstein.samplers.compat_residual import PublishedResidual
 from ornstein.samplers.ode_solvers import Euler
 from ornstein.tiles import Tiling
+from ornstein.training.seeds import derive_seed
 from ornstein.uncertainty import UncertaintyGuided
-from ornstein.wrapped_parameterizations import ClippedX0
+from ornstein.wrapped_parameterizations import ClippedX0, HiddenObservation
 from ornstein_restoration import Restorer
+from ornstein_restoration.datasets import read_pixels
 from ornstein_restoration.export import export
 from ornstein_restoration.representation import PictureSpace
 
 
-def importable(vectors: ReferenceFile) -> list[str]:
-    """All but the network of generation."""
-    return [name for name in vectors.names if vectors[name]["kind"].startswith(NETWORKS)]
-
-
-@reference_files("restoration", "net_keys.json", cases=importable)
+@reference_files("restoration", "net_keys.json", cases=lambda vectors: vectors.names)
 def test_architecture_is_read_from_names_and_shapes(vectors: ReferenceFile, case: str) -> None:
     entry = vectors[case]
     with torch.device("meta"):
@@ -173,6 +172,47 @@ def test_what_is_assumed_of_resfusion_is_said(
 ) -> None:
     imported(resfusion_file(tmp_path, **hyper_parameters), **options)
     assert capsys.readouterr().err == f"note: {said}\n"
+
+
+def test_generation_of_resfusion(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = {"state_dict": own_tensors(CASES["DDIM"].build(), "denoising_module.")}
+    path = saved(tmp_path / "cifar10.ckpt", content)
+    loaded = imported(path, schedule_steps=12, image_size=16)
+    assert (loaded.denoiser.process, loaded.sampler) == (Resfusion(), Ancestral(5))
+    target, folder = tmp_path / "cifar10-imported.safetensors", tmp_path / "out"
+    words = [str(target), "-o", str(folder), "--count", "3", "--batch", "2", "--device", "cpu"]
+    assert main(["restoration", "generate", *words]) == 0
+    assert main(["restoration", "generate", *words]) == 2  # nothing is overwritten
+    assert "exists" in capsys.readouterr().err
+    denoiser = Denoiser(CASES["DDIM"].network(), Resfusion(), HiddenObservation(ResNoise()))
+    blank = torch.zeros(1, 3, 16, 16)
+    for i in range(3):
+        noise = SampleNoise([derive_seed(0, "sample", i)])
+        expected = Ancestral(5)(denoiser, Resfusion().start(noise(blank), blank), blank, noise)
+        written = read_pixels(folder / f"{i:05d}.png")
+        assert largest_error(written, ((expected[0] + 1) / 2).clamp(0, 1)) < 0.51 / 255
+    restore = ["restore", str(folder / "00000.png"), "-o", str(tmp_path / "x.png"), "--checkpoint", str(target)]
+    assert main(["restoration", *restore]) == 2
+    assert "use `ornstein restoration generate`" in capsys.readouterr().err
+    imported(resfusion_file(tmp_path))
+    words[0] = str(tmp_path / "model-imported.safetensors")
+    assert main(["restoration", "generate", *words, "--overwrite"]) == 2
+    assert "restores pictures" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("backbone", ["RDDM", "DiT", "DDIM"])
+def test_backbones_of_generation(backbone: str, tmp_path: Path) -> None:
+    """273 steps, of which 100 are left, and the network is shown x alone."""
+    networks = {
+        "RDDM": lambda: ResidualUNet(condition_channels=0, **UNET),
+        "DiT": lambda: DiT(16, 4, condition_channels=0, hidden_size=16, depth=1, num_heads=2),
+        "DDIM": CASES["DDIM"].build,
+    }
+    path = saved(tmp_path / "model.ckpt", {"state_dict": own_tensors(networks[backbone](), "denoising_module.")})
+    loaded = imported(path, mode="sample", **({"num_heads": 2} if backbone == "DiT" else {}))
+    assert loaded.denoiser.process == Resfusion(LinearPro(273))
+    assert loaded.denoiser.parameterization == HiddenObservation(ClippedX0(X0()))
+    assert loaded.sampler == Ancestral(100)
 
 
 def test_resfusion_with_a_mask(tmp_path: Path, picture: Tensor) -> None:
