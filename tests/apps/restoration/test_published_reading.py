@@ -1,8 +1,10 @@
 """Published checkpoints come in and give the published outputs."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from published_checkpoints import (
@@ -32,16 +34,13 @@ from reference_weights import (
 from restoration_networks import CASES, swin
 from torch import Tensor, nn
 
-from ornstein.cli import main
 from ornstein.config import describe
 from ornstein.denoiser import Denoiser
 from ornstein.errors import UserError
 from ornstein.latent import LatentDenoiser
 from ornstein.networks import atd, unet_res
-from ornstein.networks.dit import DiT
 from ornstein.networks.residual_unet import ResidualUNet
 from ornstein.networks.vq import VQAutoencoder
-from ornstein.noise import SampleNoise
 from ornstein.parameterization import X0, Residual, ResNoise
 from ornstein.pictures.sampling import Model, restore_picture
 from ornstein.process.rddm import RDDM, PowerIncrements
@@ -55,11 +54,9 @@ from ornstein.samplers.ancestral import Ancestral
 from ornstein.samplers.compat_residual import PublishedResidual
 from ornstein.samplers.ode_solvers import Euler
 from ornstein.tiles import Tiling
-from ornstein.training.seeds import derive_seed
 from ornstein.uncertainty import UncertaintyGuided
-from ornstein.wrapped_parameterizations import ClippedX0, HiddenObservation
+from ornstein.wrapped_parameterizations import ClippedX0
 from ornstein_restoration import Restorer
-from ornstein_restoration.datasets import read_pixels
 from ornstein_restoration.export import export
 from ornstein_restoration.representation import PictureSpace
 
@@ -174,45 +171,18 @@ def test_what_is_assumed_of_resfusion_is_said(
     assert capsys.readouterr().err == f"note: {said}\n"
 
 
-def test_generation_of_resfusion(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    content = {"state_dict": own_tensors(CASES["DDIM"].build(), "denoising_module.")}
-    path = saved(tmp_path / "cifar10.ckpt", content)
-    loaded = imported(path, schedule_steps=12, image_size=16)
-    assert (loaded.denoiser.process, loaded.sampler) == (Resfusion(), Ancestral(5))
-    target, folder = tmp_path / "cifar10-imported.safetensors", tmp_path / "out"
-    words = [str(target), "-o", str(folder), "--count", "3", "--batch", "2", "--device", "cpu"]
-    assert main(["restoration", "generate", *words]) == 0
-    assert main(["restoration", "generate", *words]) == 2  # nothing is overwritten
-    assert "exists" in capsys.readouterr().err
-    denoiser = Denoiser(CASES["DDIM"].network(), Resfusion(), HiddenObservation(ResNoise()))
-    blank = torch.zeros(1, 3, 16, 16)
-    for i in range(3):
-        noise = SampleNoise([derive_seed(0, "sample", i)])
-        expected = Ancestral(5)(denoiser, Resfusion().start(noise(blank), blank), blank, noise)
-        written = read_pixels(folder / f"{i:05d}.png")
-        assert largest_error(written, ((expected[0] + 1) / 2).clamp(0, 1)) < 0.51 / 255
-    restore = ["restore", str(folder / "00000.png"), "-o", str(tmp_path / "x.png"), "--checkpoint", str(target)]
-    assert main(["restoration", *restore]) == 2
-    assert "use `ornstein restoration generate`" in capsys.readouterr().err
-    imported(resfusion_file(tmp_path))
-    words[0] = str(tmp_path / "model-imported.safetensors")
-    assert main(["restoration", "generate", *words, "--overwrite"]) == 2
-    assert "restores pictures" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("backbone", ["RDDM", "DiT", "DDIM"])
-def test_backbones_of_generation(backbone: str, tmp_path: Path) -> None:
-    """273 steps, of which 100 are left, and the network is shown x alone."""
-    networks = {
-        "RDDM": lambda: ResidualUNet(condition_channels=0, **UNET),
-        "DiT": lambda: DiT(16, 4, condition_channels=0, hidden_size=16, depth=1, num_heads=2),
-        "DDIM": CASES["DDIM"].build,
-    }
-    path = saved(tmp_path / "model.ckpt", {"state_dict": own_tensors(networks[backbone](), "denoising_module.")})
-    loaded = imported(path, mode="sample", **({"num_heads": 2} if backbone == "DiT" else {}))
-    assert loaded.denoiser.process == Resfusion(LinearPro(273))
-    assert loaded.denoiser.parameterization == HiddenObservation(ClippedX0(X0()))
-    assert loaded.sampler == Ancestral(100)
+def test_a_transformer_takes_tiles_of_its_size(tmp_path: Path, photo: Callable[..., np.ndarray]) -> None:
+    tensors = own_tensors(CASES["DiT"].build(), "denoising_module.")
+    tensors["denoising_module.pos_embed"] = torch.zeros(1, 16, 16)  # 4 x 4 patches of 4 pixels
+    content = {"state_dict": tensors}
+    loaded = imported(saved(tmp_path / "dit.ckpt", content), num_heads=2)
+    model = Model(loaded.denoiser, Ancestral(5), loaded.representation)
+    picture = torch.from_numpy(photo(0, 40, 20).copy()).permute(2, 0, 1).float() / 255
+    restorer = Restorer(tmp_path / "dit-imported.safetensors")
+    expected = restore_picture(model, picture, seed=3, tiling=Tiling(size=16, overlap=0))
+    assert torch.equal(restorer(picture, seed=3), expected)
+    with pytest.raises(UserError, match="squares of 16 pixels only"):
+        Restorer(tmp_path / "dit-imported.safetensors", tile=32)
 
 
 def test_resfusion_with_a_mask(tmp_path: Path, picture: Tensor) -> None:
