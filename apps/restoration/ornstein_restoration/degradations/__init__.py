@@ -5,7 +5,6 @@ from ornstein.pictures.real_esrgan import RealESRGAN
 from ornstein_restoration.degradations.bicubic import Bicubic
 from ornstein_restoration.degradations.blank import Blank
 from ornstein_restoration.degradations.low_light import LowLight
-from ornstein_restoration.degradations.pool import PairPool
 from ornstein_restoration.degradations.rain import Rain
 from ornstein_restoration.degradations.shadow import Shadow
 
@@ -18,5 +17,4 @@ __all__ = [
     "LowLight",
     "Rain",
     "Shadow",
-    "PairPool",
 ]
