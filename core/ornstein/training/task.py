@@ -22,7 +22,7 @@ from ornstein.samplers.base import Sampler
 from ornstein.training.data import ResumableLoader, is_repeat
 from ornstein.training.finite import FiniteGuard
 from ornstein.training.fsdp import shard
-from ornstein.training.resume import begin_next_epoch
+from ornstein.training.resume import correct_counters
 from ornstein.training.schedule import Schedule
 from ornstein.training.seeds import derive_seed
 from ornstein.training.signals import Signals
@@ -208,7 +208,7 @@ class Task(LightningModule):
         checkpoint["ornstein"] = self._specs or self._describe()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        begin_next_epoch(self.trainer, checkpoint)
+        correct_counters(self.trainer, checkpoint)
 
     @rank_zero_only
     def on_predict_end(self) -> None:
