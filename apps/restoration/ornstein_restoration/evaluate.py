@@ -107,6 +107,7 @@ def evaluate(
     own = begin(output, overwrite)
     if own is None:
         return {}
+    from ornstein_restoration.generate import generates
     from ornstein_restoration.restorer import Restorer
 
     options: dict[str, Any] = {
@@ -118,6 +119,8 @@ def evaluate(
         "compile": compile,
     }
     restorers = load(chosen, partial(Restorer, **options))
+    if any(generates(restorer.model.denoiser) for restorer in restorers.values()):
+        raise UserError("a model of generation restores nothing that could be compared; leave its checkpoint out")
     scale = scale or common_scale(restorers)
     pictures = held_out(Path(data), layout, degradation, scale, resize, limit, data_seed)
     if degradation is None and not any(pair.gt for pair in pictures.pairs):

@@ -49,6 +49,8 @@ def test_generation_of_resfusion(tmp_path: Path, capsys: pytest.CaptureFixture[s
     restore = ["restore", str(folder / "00000.png"), "-o", str(tmp_path / "x.png"), "--checkpoint", str(target)]
     assert main(["restoration", *restore]) == 2
     assert "use `ornstein restoration generate`" in capsys.readouterr().err
+    assert main(["restoration", "evaluate", str(folder), "--checkpoint", str(target), "--degradation", "rain"]) == 2
+    assert "model of generation" in capsys.readouterr().err
     imported(resfusion_file(tmp_path))
     words[0] = str(tmp_path / "model-imported.safetensors")
     assert main(["restoration", "generate", *words, "--overwrite"]) == 2
