@@ -70,11 +70,29 @@ def find_jobs(
     return jobs
 
 
+def unread(inputs: Path | str | Sequence[Path] | Sequence[str], output: Path, kind: FileKind) -> list[Path]:
+    """The files in folders among `inputs` that `find_jobs` leaves out because they are of another kind; those with
+    hidden names and earlier results aside."""
+    given = [Path(inputs)] if isinstance(inputs, (str, Path)) else [Path(item) for item in inputs]
+    results = output.resolve()
+    return [
+        file
+        for folder in given
+        if folder.is_dir()
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+        and file.suffix.lower() not in kind.readable
+        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+        and not (results != folder.resolve() and file.resolve().is_relative_to(results))
+    ]
+
+
 def run_jobs(
     work: Sequence[tuple[Path, Path]],
     each: Callable[[Path, Path, Callable[[float], None]], None],
     units: str,
     quiet: bool,
+    others: Sequence[Path] = (),
 ) -> list[Path]:
     """Do all files; one that fails does not stop the others, and is told of at the end. Returns those written.
 
@@ -82,7 +100,8 @@ def run_jobs(
         work: of `find_jobs`.
         each: makes the second file of the first one, and tells the share done since it last did.
         units: what the bar counts.
-        quiet: no bar, and no list of what is written.
+        quiet: no bar, no list of what is written, and no note of `others`.
+        others: of `unread`, told of at the end.
 
     Raises:
         UserError: files failed.
@@ -103,9 +122,13 @@ def run_jobs(
                 if not quiet:
                     bar.message(str(target), sys.stdout)
             bar.finish(len(written) + failed)
+    if others and not quiet:
+        endings = ", ".join(sorted({file.suffix or file.name for file in others}))
+        some = "1 file" if len(others) == 1 else f"{len(others)} files"
+        print(f"note: {some} of other kinds left out ({endings})", file=sys.stderr)
     if failed:
-        others = "; the others are written" if written else ""
-        raise UserError(f"{failed} of {len(work)} files failed, see above{others}")
+        rest = "; the others are written" if written else ""
+        raise UserError(f"{failed} of {len(work)} files failed, see above{rest}")
     return written
 
 

@@ -181,6 +181,23 @@ def read_autoencoder(path: Path, app: str | None = None) -> VQAutoencoder:
     return network
 
 
+def fill_autoencoder(denoiser: Denoiser, path: Path, app: str) -> None:
+    """Give the autoencoder of `denoiser` the weights of a file, see `read_autoencoder`.
+
+    Raises:
+        UserError: no such file, another autoencoder in it, or a denoiser without one.
+    """
+    if not isinstance(denoiser, LatentDenoiser):
+        raise UserError(f"{type(denoiser).__name__} has no autoencoder; leave model.autoencoder_from out")
+    trained = read_autoencoder(path, app).state_dict()
+    own = denoiser.autoencoder
+    if {name: value.shape for name, value in trained.items()} != {
+        name: value.shape for name, value in own.state_dict().items()
+    }:
+        raise UserError(f"{path} holds another autoencoder than the recipe; give the file that fits it")
+    own.load_state_dict(trained)
+
+
 def computed(network: nn.Module) -> dict[str, Tensor]:
     """The masks and indices that published files of a Swin-UNet hold beside its weights."""
     found = {}

@@ -7,7 +7,7 @@ import torch
 
 from ornstein.device import choose_device
 from ornstein.errors import UserError
-from ornstein.jobs import FileKind, find_jobs
+from ornstein.jobs import FileKind, find_jobs, run_jobs, unread
 
 KIND = FileKind("text", lambda folder: sorted(folder.rglob("*.t*")), (".txt", ".tex"), (".txt",), ".txt")
 
@@ -36,6 +36,19 @@ def test_folder_keeps_its_structure_and_earlier_results_are_left_out(folder: Pat
         "deep/b.txt",
         "other.txt",
     ]
+
+
+def test_files_of_other_kinds_are_counted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("in/c.gif", "in/deep/d.GIF", "in/deep/NOTES", "in/.hidden", "in/.git/e.gif", "in/out/f.gif"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    inputs, output = [folder / "in", folder / "other.txt"], folder / "in/out"
+    found = unread(inputs, output, KIND)
+    assert [path.name for path in found] == ["c.gif", "NOTES", "d.GIF"]
+    work = find_jobs(inputs, output, KIND)
+    for quiet in (False, True):
+        assert len(run_jobs(work, lambda source, target, bar: None, "texts", quiet, found)) == 3
+    assert capsys.readouterr().err == "note: 3 files of other kinds left out (.GIF, .gif, NOTES)\n"
 
 
 def test_work_that_cannot_be_done(folder: Path) -> None:

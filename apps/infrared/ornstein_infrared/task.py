@@ -14,7 +14,7 @@ from ornstein.errors import UserError
 from ornstein.latent import LatentDenoiser
 from ornstein.objectives.denoising import Objective
 from ornstein.pictures.sampling import Model, restore_picture
-from ornstein.published_shift import read_autoencoder
+from ornstein.published_shift import fill_autoencoder
 from ornstein.samplers.base import Sampler
 from ornstein.tiles import Tiling
 from ornstein.training.data import is_repeat
@@ -92,7 +92,7 @@ class InfraredTask(Task):
 
     def setup(self, stage: str) -> None:
         if self.autoencoder_from is not None:
-            self._fill_autoencoder(self.autoencoder_from)
+            fill_autoencoder(self.denoiser, self.autoencoder_from, self.app)
         super().setup(stage)
         scale = getattr(getattr(self.trainer, "datamodule", None), "scale", self.representation.scale)
         if scale != self.representation.scale:
@@ -163,17 +163,6 @@ class InfraredTask(Task):
             scores["psnr_gain"] = scores["psnr"] - _psnr(clean, enlarge(lq, self.representation.scale)[0])
             finite = {f"{stage}/{name}": value for name, value in scores.items() if not math.isnan(value)}
             self.log_means(finite, int(not repeat))
-
-    def _fill_autoencoder(self, path: Path) -> None:
-        if not isinstance(self.denoiser, LatentDenoiser):
-            raise UserError(f"{type(self.denoiser).__name__} has no autoencoder; leave model.autoencoder_from out")
-        trained = read_autoencoder(path, self.app).state_dict()
-        own = self.denoiser.autoencoder
-        if {name: value.shape for name, value in trained.items()} != {
-            name: value.shape for name, value in own.state_dict().items()
-        }:
-            raise UserError(f"{path} holds another autoencoder than the recipe; give the file that fits it")
-        own.load_state_dict(trained)
 
 
 def _psnr(clean: Tensor, frame: Tensor) -> float:

@@ -117,7 +117,7 @@ def upscale(
         for note in () if quiet else frame.notes:
             print(f"note: {source}: {note}", file=sys.stderr)
 
-    return jobs.run_jobs(work, enlarge_file, "frames", quiet)
+    return jobs.run_jobs(work, enlarge_file, "frames", quiet, jobs.unread(inputs, Path(output), thermal.FRAMES))
 
 
 def _range(ends: list[float] | None) -> "Normalization | None":

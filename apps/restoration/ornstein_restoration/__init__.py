@@ -13,15 +13,16 @@ from ornstein.lazy import lazy_package
 
 if TYPE_CHECKING:
     from ornstein_restoration.evaluate import evaluate as evaluate
+    from ornstein_restoration.generate import generate as generate
     from ornstein_restoration.prepare import prepare as prepare
     from ornstein_restoration.restore import restore as restore
     from ornstein_restoration.restore import upscale as upscale
     from ornstein_restoration.restorer import Restorer as Restorer
 
-__all__ = ["Restorer", "evaluate", "prepare", "restore", "upscale"]
+__all__ = ["Restorer", "evaluate", "generate", "prepare", "restore", "upscale"]
 
 lazy_package(
     __name__,
-    {name: f"{__name__}.{name}" for name in ("evaluate", "prepare", "restore")}
+    {name: f"{__name__}.{name}" for name in ("evaluate", "generate", "prepare", "restore")}
     | {"upscale": f"{__name__}.restore", "Restorer": f"{__name__}.restorer"},
 )

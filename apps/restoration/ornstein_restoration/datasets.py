@@ -1,7 +1,8 @@
 """Degraded and clean pictures as map-style datasets.
 
 An item is {"lq": (3, h, w), "gt": (3, H, W), "mask": (1, H, W), "name": str}, float32 in [0, 1], H = scale h; without
-"mask" where there is none, without "gt" where there is no reference. Whatever is random in item i of epoch e is a pure
+"mask" where there is none, without "gt" where there is no reference, and with "draws", the state of its generator, in
+the place of "lq" where that is made later. Whatever is random in item i of epoch e is a pure
 function of (seed, e, i): neither the number of workers nor the order of access changes it.
 """
 
@@ -52,6 +53,7 @@ class Pictures(Dataset[Item]):
         length: items of an epoch; default: the number of pairs.
         epochs: whether random draws change from epoch to epoch; false for validation.
         in_memory: keep decoded pictures, in 8 bits: for sets of small files.
+        later: leave the degradation to whoever takes the batch.
         seed: of everything random.
 
     Raises:
@@ -72,6 +74,7 @@ class Pictures(Dataset[Item]):
         length: int | None = None,
         epochs: bool = True,
         in_memory: bool = False,
+        later: bool = False,
         seed: int = 0,
     ) -> None:
         if augment not in get_args(Augmentation):
@@ -89,10 +92,11 @@ class Pictures(Dataset[Item]):
             )
         for pair in pairs:
             if pair.lq is None and degradation is None:
-                raise UserError(f"{pair.gt} has no degraded partner; name a degradation with --data.degradation")
+                raise UserError(f"{pair.gt} has no degraded partner; name a degradation")
         self.pairs, self.degradation, self.crop, self.crop_at = list(pairs), degradation, crop, crop_at
         self.augment, self.scale, self.fit, self.resize = augment, scale, fit, resize
         self.length, self.epochs, self.seed, self.epoch = length or len(self.pairs), epochs, seed, 0
+        self.later = later
         self._kept: dict[Path, Tensor] = {}
         if in_memory:  # before the loading processes are forked, which then share it
             for pair in self.pairs:
@@ -194,6 +198,8 @@ class Pictures(Dataset[Item]):
         assert self.degradation is not None
         height, width = (side - side % self.scale for side in clean.shape[-2:])
         clean = clean[:, :height, :width].contiguous()
+        if self.later:
+            return {"gt": clean, "draws": generator.get_state()}
         degraded = self.degradation(clean, generator)
         made = {"gt": clean, "lq": degraded.image}
         return made if degraded.mask is None else made | {"mask": degraded.mask}

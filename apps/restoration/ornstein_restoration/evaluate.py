@@ -66,8 +66,8 @@ def evaluate(
         systems: Instead of these three, a list of CHECKPOINT:SAMPLER:STEPS, for example a.safetensors:2m:5;
             empty parts are as stored.
         baseline: Score the input, too.
-        layout: pairs, clean, flist, istd, lol or raindrop, see docs/restoration.md. Default: clean with --degradation,
-            else pairs.
+        layout: pairs, clean, flist, istd, lol, lol_v2, raindrop, realsr or div2k, see docs/restoration.md. Default:
+            clean with --degradation, else pairs.
         degradation: Makes the degraded pictures of clean ones: bicubic, real-esrgan, low-light, rain or shadow.
         scale: How many times larger the clean pictures are. Default: that of the checkpoints.
         protocol: Which scores, taken as which publication takes them: default, upsr, lol, lol-256, raindrop,
@@ -107,6 +107,7 @@ def evaluate(
     own = begin(output, overwrite)
     if own is None:
         return {}
+    from ornstein_restoration.generate import generates
     from ornstein_restoration.restorer import Restorer
 
     options: dict[str, Any] = {
@@ -118,6 +119,8 @@ def evaluate(
         "compile": compile,
     }
     restorers = load(chosen, partial(Restorer, **options))
+    if any(generates(restorer.model.denoiser) for restorer in restorers.values()):
+        raise UserError("a model of generation restores nothing that could be compared; leave its checkpoint out")
     scale = scale or common_scale(restorers)
     pictures = held_out(Path(data), layout, degradation, scale, resize, limit, data_seed)
     if degradation is None and not any(pair.gt for pair in pictures.pairs):
@@ -193,7 +196,7 @@ def held_out(
     """
     from ornstein_restoration.datasets import Pictures
 
-    pairs = find_pairs(data, layout or ("pairs" if degradation is None else "clean"), "test", seed=seed)
+    pairs = find_pairs(data, layout or ("pairs" if degradation is None else "clean"), "test", scale=scale, seed=seed)
     if limit is not None and limit < len(pairs):
         pairs = [pairs[i * len(pairs) // limit] for i in range(limit)]
     made = None if degradation is None else _degradation(degradation, scale)

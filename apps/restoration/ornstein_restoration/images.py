@@ -213,7 +213,7 @@ def _image(values: npt.NDArray[Any]) -> Image:
     layers = np.atleast_3d(values).transpose(2, 0, 1).astype(np.float32) / (2**depth - 1)
     grey = len(layers) < 3
     colours = 1 if grey else 3
-    pixels = np.ascontiguousarray(np.broadcast_to(layers[:colours], (3, *layers.shape[1:])))
+    pixels = np.array(np.broadcast_to(layers[:colours], (3, *layers.shape[1:])), order="C")  # can be written to
     alpha = np.ascontiguousarray(layers[colours]) if len(layers) > colours else None
     return Image(pixels, depth, grey, alpha)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from ornstein.config import describe
 from ornstein.errors import UserError
 from ornstein.files import check_target
-from ornstein_restoration.published_components import Options, components
+from ornstein_restoration.published_components import Options, components, resfusion_steps
 from ornstein_restoration.published_networks import Kind
 
 if TYPE_CHECKING:
@@ -109,6 +109,7 @@ def kind_and_options(denoiser: "Denoiser", representation: Any) -> tuple[Kind, O
     from ornstein.process.resfusion import CosinePro, LinearPro, Resfusion
     from ornstein.process.residual_shift import ResidualShift
     from ornstein.process.upsr import UPSR
+    from ornstein.wrapped_parameterizations import HiddenObservation
     from ornstein_restoration.regression import RegressionUpscaler
 
     process, network = denoiser.process, cast(Any, denoiser.network)
@@ -127,12 +128,15 @@ def kind_and_options(denoiser: "Denoiser", representation: Any) -> tuple[Kind, O
             )
         case Resfusion(schedule=LinearPro() | CosinePro() as schedule):
             heads, width = getattr(network, "num_heads", None), getattr(network, "hidden_size", 0)
+            generates = isinstance(denoiser.parameterization, HiddenObservation)
+            side = getattr(network, "image_size", None)
             return "resfusion", Options(
-                schedule_steps=_unless(schedule.steps, 12),
+                schedule_steps=_unless(schedule.steps, resfusion_steps(generates)),
                 schedule="cosine" if isinstance(schedule, CosinePro) else None,
                 mode=_mode(denoiser),  # type: ignore[arg-type]  # one of them
                 groups=_unless(getattr(network, "groups", 8), 8),
                 num_heads=None if heads is None else _unless(heads, max(1, width // 64)),
+                image_size=None if side is None else _unless(side, 32),
             )
         case RDDM():
             from ornstein.residual_outputs import ResidualOutputs
@@ -154,9 +158,10 @@ def _unless(value: Any, published: Any) -> Any:
 
 def _mode(denoiser: "Denoiser") -> str | None:
     from ornstein.parameterization import X0, Residual, ResNoise
-    from ornstein.wrapped_parameterizations import ClippedX0
+    from ornstein.wrapped_parameterizations import ClippedX0, HiddenObservation
 
-    match denoiser.parameterization:
+    meaning = denoiser.parameterization
+    match meaning.parameterization if isinstance(meaning, HiddenObservation) else meaning:
         case ResNoise():
             return None
         case ClippedX0(X0()):
@@ -172,6 +177,7 @@ def _mode(denoiser: "Denoiser") -> str | None:
 
 def _published(denoiser: "Denoiser", tensors: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
     from ornstein.networks.atd import ATD
+    from ornstein.networks.ddim_unet import DDIMUNet
     from ornstein.networks.dit import DiT
     from ornstein.networks.residual_unet import ResidualUNet
     from ornstein.networks.swin_unet import SwinUNet
@@ -180,7 +186,7 @@ def _published(denoiser: "Denoiser", tensors: "Mapping[str, Tensor]") -> "dict[s
     from ornstein.two_networks import TwoNetworks
 
     network = denoiser.network
-    known = (ATD, DiT, ResidualUNet, SharedEncoderUNet, SwinUNet, UNetRes)
+    known = (ATD, DDIMUNet, DiT, ResidualUNet, SharedEncoderUNet, SwinUNet, UNetRes)
     for each in denoiser.networks:
         if not isinstance(each, known):
             names = ", ".join(cls.__name__ for cls in known)
@@ -233,7 +239,7 @@ def _content(
 
     if kind == "resfusion":
         hyper_parameters = {
-            "T": options.schedule_steps or 12,
+            "T": cast(Any, model.denoiser.process).schedule.steps,
             "noise_schedule": "CosinePro" if options.schedule == "cosine" else "LinearPro",
             "mode": options.mode or "epsilon",
         }

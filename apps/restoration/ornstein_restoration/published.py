@@ -70,8 +70,8 @@ def import_checkpoint(
         predictor: For upsr: the network of the first estimate, atd_real.pth or one of our files.
         autoencoder: For resshift on latents: autoencoder_vq_f4.pth or one of our files; needed by upscale.
         weights: Averaged weights if there are any (best), these or nothing (ema), or those of the last step (raw).
-        schedule_steps: T, steps of the training schedule. Default: as stored, or 12 (resfusion), 1000 (rddm), 5 (upsr),
-            15 (resshift; 4 where the name of the file has _s4).
+        schedule_steps: T, steps of the training schedule. Default: as stored, or 12 (resfusion; 273 for generation),
+            1000 (rddm), 5 (upsr), 15 (resshift; 4 where the name of the file has _s4).
         schedule: For resfusion: linear or cosine. Default: as stored, or linear.
         mode: For resfusion, what the network gives: epsilon, sample or residual. Default: as stored, or epsilon.
         sum_scale: For rddm: variance of the noise at T. Default: as stored, or 1.
@@ -82,7 +82,8 @@ def import_checkpoint(
         groups: For resfusion and rddm: groups of the norms. Default: 8.
         category_size: For atd: tokens that attend to each other. Default: 128.
         num_heads: For resfusion's transformer. Default: one for 64 features.
-        image_size: For upsr and resshift without masks: the option of that name. Default: 64.
+        image_size: The option of that name, for upsr and resshift without masks. Default: 64. For the UNet of DDIM
+            that resfusion generates with: 32.
         equalize: For rddm: equalise the histogram of the input, as published in low light.
         steps: Steps of the sampler to keep in the file. Default: as published.
         half: Store in float16, half the size; loaded as float32.
@@ -123,8 +124,9 @@ def import_checkpoint(
         raise UserError(f"--autoencoder is for resshift, and {checkpoint} is {found}; leave it out")
     first = None if predictor is None else read_predictor(predictor)
     latents = None if autoencoder is None else read_autoencoder(autoencoder, "restoration")
+    complete = with_stored(options, file)
     denoiser, representation, sampler = components(
-        found, file.tensors, with_stored(options, file), file.path, file.tables, first, latents
+        found, file.tensors, complete, file.path, file.tables, first, latents
     )
     info = {"source": file.path.name, "kind": found}
     info |= {} if predictor is None else {"predictor": predictor.name}
@@ -142,10 +144,23 @@ def import_checkpoint(
     )
     if file.path != checkpoint:
         print(f"note: the averaged weights are those of {file.path}", file=sys.stderr)
+    if found == "resfusion":
+        print(f"note: {_truncation(options, complete, denoiser.process)}", file=sys.stderr)
     if representation is None:
         print("note: it works on latents; upscale also needs an autoencoder: --autoencoder FILE", file=sys.stderr)
     print(output)
     return output
+
+
+def _truncation(given: Options, complete: Options, process: Any) -> str:
+    """What was said, stored or assumed of Resfusion's schedule, and T'."""
+    defaults = {"schedule_steps": process.schedule.steps, "schedule": "linear", "mode": "epsilon"}
+    words = []
+    for name, default in defaults.items():
+        value = getattr(complete, name)
+        origin = "given" if getattr(given, name) is not None else "default" if value is None else "stored"
+        words.append(f"{name} {default if value is None else value} ({origin})")
+    return f"{', '.join(words)}: {process.summary}"
 
 
 def _with_steps(sampler: "Sampler", steps: int | None, process: Any) -> "Sampler":

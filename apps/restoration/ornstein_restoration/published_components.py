@@ -64,7 +64,7 @@ MEANT_FOR: dict[str, tuple[str, ...]] = {
     "groups": ("resfusion", "rddm"),
     "category_size": ("atd",),
     "num_heads": ("resfusion",),
-    "image_size": ("upsr", "resshift"),
+    "image_size": ("upsr", "resshift", "resfusion"),
     "equalize": ("rddm",),
 }
 
@@ -178,21 +178,12 @@ def _resfusion(
     from ornstein.parameterization import X0, Parameterization, Residual, ResNoise
     from ornstein.process.resfusion import CosinePro, LinearPro, Resfusion
     from ornstein.samplers.ancestral import Ancestral
-    from ornstein.wrapped_parameterizations import ClippedX0
+    from ornstein.wrapped_parameterizations import ClippedX0, HiddenObservation
     from ornstein_restoration.representation import PictureSpace
 
-    if "x_embedder.proj.weight" in shapes:
-        if options.groups is not None:
-            raise UserError(f"--groups is for UNets, and {shapes.path} is a transformer; leave it out")
-        network = filled(lambda: architectures.dit(shapes, options.num_heads), tensors, shapes.path)
-        multiple = cast(int, network.input_size)
-    else:
-        if options.num_heads is not None:
-            raise UserError(f"--num_heads is for transformers, and {shapes.path} is a UNet; leave it out")
-        groups = 8 if options.groups is None else options.groups
-        network = filled(lambda: architectures.residual_unet(shapes, 2, groups), tensors, shapes.path)
-        multiple = 8
-    steps = 12 if options.schedule_steps is None else options.schedule_steps
+    network, multiple = _resfusion_network(shapes, tensors, options)
+    generates = network.condition_channels == 0
+    steps = options.schedule_steps or resfusion_steps(generates)
     process = checked(lambda: Resfusion((CosinePro if options.schedule == "cosine" else LinearPro)(steps)), shapes.path)
     levels = checked(lambda: process.levels, shapes.path)  # cuts the schedule, which may be impossible
     modes: dict[str, Parameterization] = {
@@ -200,9 +191,39 @@ def _resfusion(
         "sample": ClippedX0(X0()),
         "residual": ClippedX0(Residual()),
     }
-    masked = network.condition_channels != 3
-    space = PictureSpace(multiple=multiple, mask="one_hot" if masked else "none")
-    return Denoiser(network, process, modes[options.mode or "epsilon"]), space, Ancestral(levels, eta=1.0)
+    meaning = modes[options.mode or "epsilon"]
+    space = PictureSpace(multiple=multiple, mask="one_hot" if network.condition_channels == 5 else "none")
+    denoiser = Denoiser(network, process, HiddenObservation(meaning) if generates else meaning)
+    return denoiser, space, Ancestral(levels, eta=1.0)
+
+
+def resfusion_steps(generates: bool) -> int:
+    """T as published: for generation, 100 steps are left of it, and for restoration 5."""
+    return 273 if generates else 12
+
+
+def _resfusion_network(shapes: Shapes, tensors: "Mapping[str, Tensor]", options: Options) -> "tuple[Any, int]":
+    """The network, and what sides it takes are multiples of."""
+
+    def only(name: str, what: str) -> None:
+        meant = {"groups": "the UNet of RDDM", "num_heads": "transformers", "image_size": "the UNet of DDIM"}
+        for other in meant.keys() - {name}:
+            if getattr(options, other) is not None:
+                raise UserError(f"--{other} is for {meant[other]}, and {shapes.path} is {what}; leave it out")
+
+    network: Any
+    if "x_embedder.proj.weight" in shapes:
+        only("num_heads", "a transformer")
+        network = filled(lambda: architectures.dit(shapes, options.num_heads), tensors, shapes.path)
+        return network, network.input_size
+    if "temb.dense.0.weight" in shapes:
+        only("image_size", "the UNet of DDIM")
+        side = 32 if options.image_size is None else options.image_size
+        network = filled(lambda: architectures.ddim_unet(shapes, side), tensors, shapes.path)
+        return network, 2 ** (len(network.ch_mult) - 1)
+    only("groups", "the UNet of RDDM")
+    groups = 8 if options.groups is None else options.groups
+    return filled(lambda: architectures.residual_unet(shapes, 2, groups, alone=True), tensors, shapes.path), 8
 
 
 def _rddm(

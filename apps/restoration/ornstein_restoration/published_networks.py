@@ -25,7 +25,11 @@ def guess(shapes: Shapes) -> Kind | None:
         return "upsr" if "conv_before_upsample.0.weight" in shapes and not unguided else "resshift"
     if any(name.startswith(("unet0.", "ups_no_skip.")) for name in shapes):
         return "rddm"
-    if "x_embedder.proj.weight" in shapes or {"init_conv.weight", "final_conv.weight"} <= shapes.keys():
+    if (
+        "temb.dense.0.weight" in shapes
+        or "x_embedder.proj.weight" in shapes
+        or {"init_conv.weight", "final_conv.weight"} <= shapes.keys()
+    ):
         return "resfusion"
     return None
 
@@ -57,16 +61,17 @@ def atd(shapes: Shapes, category_size: int) -> "nn.Module":
     )
 
 
-def residual_unet(shapes: Shapes, mask_channels: int, groups: int) -> "nn.Module":
-    """The UNet of Resfusion and RDDM for y and perhaps a mask of `mask_channels`."""
+def residual_unet(shapes: Shapes, mask_channels: int, groups: int, alone: bool = False) -> "nn.Module":
+    """The UNet of Resfusion and RDDM for y and perhaps a mask of `mask_channels`, or, if `alone`, for x alone."""
     from ornstein.networks.residual_unet import from_published
 
-    inputs = shapes.check("init_conv.weight", 1, [6, 6 + mask_channels], "x, y and perhaps a mask")
+    inputs = shapes.check("init_conv.weight", 1, [3] * alone + [6, 6 + mask_channels], "x, y, perhaps a mask")
     shapes.check("final_conv.weight", 0, [3], "RGB")
     return from_published(
         {
             **_widths(shapes),
             "resnet_block_groups": groups,
+            "input_condition": inputs > 3,
             "mask_condition": inputs > 6,
             "mask_condition_channels": mask_channels,
         }
@@ -93,7 +98,7 @@ def dit(shapes: Shapes, num_heads: int | None) -> "nn.Module":
     from ornstein.networks.dit import from_published
 
     first = "x_embedder.proj.weight"
-    inputs = shapes.check(first, 1, [6, 8], "x, y and perhaps a mask")
+    inputs = shapes.check(first, 1, [3, 6, 8], "x, perhaps y, perhaps a mask")
     size, patch = shapes.size(first), shapes.size(first, 2)
     side = isqrt(shapes.size("pos_embed", 1)) * patch if "pos_embed" in shapes else 256
     shapes.check("final_layer.linear.weight", 0, [3 * patch**2], "RGB patches")
@@ -105,6 +110,26 @@ def dit(shapes: Shapes, num_heads: int | None) -> "nn.Module":
             "depth": shapes.count("blocks."),
             "num_heads": max(1, size // 64) if num_heads is None else num_heads,
             "mlp_ratio": shapes.size("blocks.0.mlp.fc1.weight") / size,
+            "input_condition": inputs > 3,
             "mask_condition": inputs > 6,
+        }
+    )
+
+
+def ddim_unet(shapes: Shapes, image_size: int) -> "nn.Module":
+    """The UNet of DDIM, which Resfusion generates CIFAR-10 with; `image_size` says where its attention is."""
+    from ornstein.networks.ddim_unet import from_published
+
+    inputs = shapes.check("conv_in.weight", 1, [3, 6], "x, and perhaps y")
+    shapes.check("conv_out.weight", 0, [3], "RGB")
+    width, levels = shapes.size("conv_in.weight"), range(shapes.count("down."))
+    return from_published(
+        {
+            "ch": width,
+            "ch_mult": [shapes.size(f"down.{level}.block.0.conv1.weight") // max(1, width) for level in levels],
+            "num_res_blocks": shapes.count("down.0.block."),
+            "attn_resolutions": [image_size >> level for level in levels if shapes.count(f"down.{level}.attn.")],
+            "image_size": image_size,
+            "input_condition": inputs > 3,
         }
     )

@@ -74,7 +74,7 @@ def restore(
         raise UserError("say what to take out with --task low-light, rain or shadow, or name a --checkpoint FILE")
     if task is not None and checkpoint is not None:
         raise UserError("--task chooses the shipped weights; leave it or --checkpoint out")
-    work = _find_jobs(inputs, Path(output))
+    work, others = _find_jobs(inputs, Path(output))
     restorer = Restorer(
         checkpoint if checkpoint is not None else shipped(str(task)),
         steps=steps,
@@ -89,7 +89,7 @@ def restore(
     )
     if restorer.scale != 1:
         raise UserError(f"this checkpoint enlarges pictures {restorer.scale} times; use `ornstein restoration upscale`")
-    return _run(restorer, work, None if mask is None else Path(mask), seed, overwrite, quiet)
+    return _run(restorer, work, others, None if mask is None else Path(mask), seed, overwrite, quiet)
 
 
 def upscale(
@@ -139,7 +139,7 @@ def upscale(
     Raises:
         UserError: an input cannot be read, an output not be written, or options do not fit.
     """
-    work = _find_jobs(inputs, Path(output))
+    work, others = _find_jobs(inputs, Path(output))
     restorer = Restorer(
         checkpoint if checkpoint is not None else shipped(UPSCALE),
         steps=steps,
@@ -154,7 +154,7 @@ def upscale(
     )
     if restorer.scale == 1:
         raise UserError("this checkpoint keeps the size of pictures; use `ornstein restoration restore`")
-    return _run(restorer, work, None, seed, overwrite, quiet)
+    return _run(restorer, work, others, None, seed, overwrite, quiet)
 
 
 def shipped(name: str) -> Path:
@@ -169,24 +169,37 @@ def shipped(name: str) -> Path:
     return path
 
 
-def _find_jobs(inputs: Path | str | list[Path] | list[str], output: Path) -> list[tuple[Path, Path]]:
+def _find_jobs(inputs: Path | str | list[Path] | list[str], output: Path) -> tuple[list[tuple[Path, Path]], list[Path]]:
+    """Source and target of every picture, and the files of other kinds beside them."""
     from ornstein_restoration import images
 
     formats = tuple(images.FORMATS)
-    work = jobs.find_jobs(inputs, output, jobs.FileKind("picture", images.find, formats, formats, ".png"))
+    kind = jobs.FileKind("picture", images.find, formats, formats, ".png")
+    work = jobs.find_jobs(inputs, output, kind)
     for _, target in work:  # before the work
         if target.suffix.lower() not in formats:
             raise UserError(f"{target} has no suffix of a picture; use one of {', '.join(formats)}")
-    return work
+    return work, jobs.unread(inputs, output, kind)
 
 
 def _run(
-    restorer: Restorer, work: list[tuple[Path, Path]], mask: Path | None, seed: int, overwrite: bool, quiet: bool
+    restorer: Restorer,
+    work: list[tuple[Path, Path]],
+    others: list[Path],
+    mask: Path | None,
+    seed: int,
+    overwrite: bool,
+    quiet: bool,
 ) -> list[Path]:
+    from ornstein_restoration.generate import generates
+
+    if generates(restorer.model.denoiser):
+        raise UserError("this checkpoint makes pictures out of nothing; use `ornstein restoration generate`")
+
     def restore_file(source: Path, target: Path, on_progress: Callable[[float], None]) -> None:
         _restore_file(restorer, source, target, mask, seed, overwrite, on_progress)
 
-    return jobs.run_jobs(work, restore_file, "pictures", quiet)
+    return jobs.run_jobs(work, restore_file, "pictures", quiet, others)
 
 
 def _restore_file(

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from ornstein.denoiser import Denoiser
+
 
 class Restorer(PictureRestorer[Any]):
     """A loaded checkpoint, ready for pictures: `restorer(picture)`."""
@@ -49,6 +51,11 @@ class Restorer(PictureRestorer[Any]):
             precision=precision,
             compile=compile,
         )
+        side = _only_side(self.model.denoiser)
+        if side is not None:
+            if tile not in (None, side):
+                raise UserError(f"this network takes squares of {side} pixels only; leave --tile out")
+            self._tile = side
 
     def __call__(
         self,
@@ -87,6 +94,13 @@ class Restorer(PictureRestorer[Any]):
         return marked
 
 
+def _only_side(denoiser: "Denoiser") -> int | None:
+    """Of the pictures that the network takes, where it takes one size only (DiT); it may be wrapped."""
+    from ornstein.networks.dit import DiT
+
+    return next((module.input_size for module in denoiser.modules() if isinstance(module, DiT)), None)
+
+
 def _pixels(array: Any, what: str) -> "Tensor":
     """`array` as float32 on the CPU.
 
@@ -98,6 +112,8 @@ def _pixels(array: Any, what: str) -> "Tensor":
 
     if not isinstance(array, (torch.Tensor, np.ndarray)):
         raise UserError(f"the {what} is a {type(array).__name__}; give a tensor or a NumPy array")
+    if isinstance(array, np.ndarray) and not array.flags.writeable:
+        array = array.copy()  # PyTorch warns of arrays that it could not write to
     tensor = torch.as_tensor(array).detach()
     if not tensor.is_floating_point():
         raise UserError(f"the {what} holds {tensor.dtype} values; give floating-point numbers in [0, 1]")

@@ -1,6 +1,7 @@
 """Training of an image restorer."""
 
 import math
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,6 +15,8 @@ from ornstein.errors import UserError
 from ornstein.latent import LatentDenoiser
 from ornstein.objectives.denoising import Objective
 from ornstein.pictures.sampling import Model, restore_picture
+from ornstein.process.resfusion import Resfusion
+from ornstein.published_shift import fill_autoencoder
 from ornstein.samplers.base import Sampler
 from ornstein.tiles import Tiling
 from ornstein.training.data import is_repeat
@@ -21,6 +24,7 @@ from ornstein.training.schedule import Schedule
 from ornstein.training.seeds import derive_seed
 from ornstein.training.task import Batch, Compile, Task
 from ornstein_restoration import images
+from ornstein_restoration.generate import generates
 from ornstein_restoration.metrics import psnr_rgb, ssim_rgb_uniform
 from ornstein_restoration.representation import PictureSpace
 
@@ -46,6 +50,8 @@ class RestorationTask(Task):
         init_from: an exported checkpoint (.safetensors) of the same network to begin with, or to validate and test.
         predictor_from: an exported checkpoint of a regression network, for the `predictor` of the denoiser (the g of
             UPSR); init_from and a Lightning checkpoint win over it.
+        autoencoder_from: autoencoder_vq_f4.pth or one of our files, for the autoencoder of the denoiser (ResShift on
+            latents); the same wins over it.
         tile: side of the tiles of pictures in validation, in pixels of the degraded picture; null for whole pictures.
     """
 
@@ -68,6 +74,7 @@ class RestorationTask(Task):
         log_grad_norm: bool = False,
         init_from: Path | None = None,
         predictor_from: Path | None = None,
+        autoencoder_from: Path | None = None,
         tile: int | None = None,
     ) -> None:
         super().__init__(
@@ -75,6 +82,7 @@ class RestorationTask(Task):
         )
         self.representation = representation
         self.predictor_from = predictor_from
+        self.autoencoder_from = autoencoder_from
         self.tiling = None if tile is None else Tiling(size=tile, overlap=tile // 8)
 
     def prepare_batch(self, batch: Batch) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
@@ -94,12 +102,18 @@ class RestorationTask(Task):
     def setup(self, stage: str) -> None:
         if self.predictor_from is not None:
             self._fill_predictor(self.predictor_from)
-        elif stage == "fit" and self.init_from is None and getattr(self.denoiser, "predictor", None) is not None:
-            if self.trainer.ckpt_path is None:
-                raise UserError(
-                    "the predictor of this model has random weights; train it first, as with photos_x4_atd.yaml, "
-                    "and give model.predictor_from"
-                )
+        elif self._is_random("predictor", stage):
+            raise UserError(
+                "the predictor of this model has random weights; train it first, as with photos_x4_atd.yaml, "
+                "and give model.predictor_from"
+            )
+        if self.autoencoder_from is not None:
+            fill_autoencoder(self.denoiser, self.autoencoder_from, self.app)
+        elif self._is_random("autoencoder", stage):
+            raise UserError(
+                "the autoencoder of this model has random weights; give model.autoencoder_from, such as "
+                "autoencoder_vq_f4.pth"
+            )
         super().setup(stage)
         scale = getattr(getattr(self.trainer, "datamodule", None), "scale", self.representation.scale)
         if scale != self.representation.scale:
@@ -108,8 +122,15 @@ class RestorationTask(Task):
                 "set data.scale and model.representation.scale to the same"
             )
 
+    def on_fit_start(self) -> None:
+        super().on_fit_start()
+        process = self.denoiser.process
+        if isinstance(process, Resfusion) and self.trainer.is_global_zero:
+            print(f"note: Resfusion has {process.summary}", file=sys.stderr)
+
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """PSNR in dB and SSIM of the restored pictures, RGB, and the gain in PSNR over the degraded ones."""
+        """PSNR in dB and SSIM of the restored pictures, RGB, and the gain in PSNR over the degraded ones; the loss of a
+        model of generation, whose pictures compare with none."""
         self._score(batch, batch_idx, "val")
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
@@ -155,6 +176,9 @@ class RestorationTask(Task):
     def _score(self, batch: Batch, batch_idx: int, stage: str) -> None:
         if "gt" not in batch:
             raise UserError("the pictures have no clean partners to compare with; only predict works without")
+        if generates(self.denoiser):
+            self.log_loss(batch, batch_idx, stage)
+            return
         repeat = is_repeat(batch)
         for i, restored in enumerate(self.restore_batch(batch, batch_idx)):
             clean = batch["gt"][i].float().cpu()
@@ -164,6 +188,11 @@ class RestorationTask(Task):
                 scores["psnr_gain"] = scores["psnr"] - _psnr(clean, lq)
             finite = {f"{stage}/{name}": value for name, value in scores.items() if not math.isnan(value)}
             self.log_means(finite, int(not repeat))
+
+    def _is_random(self, part: str, stage: str) -> bool:
+        """Whether a frozen `part` of the denoiser would stay as it was initialised."""
+        begun = self.init_from is not None or self.trainer.ckpt_path is not None
+        return stage == "fit" and not begun and getattr(self.denoiser, part, None) is not None
 
     def _fill_predictor(self, path: Path) -> None:
         predictor: Any = getattr(self.denoiser, "predictor", None)

@@ -1,7 +1,7 @@
 """What a degradation is: a function of a clean image and a generator."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -25,6 +25,16 @@ class Degradation(Protocol):
     """
 
     def __call__(self, image: Tensor, generator: torch.Generator) -> Degraded: ...
+
+
+@runtime_checkable
+class BatchDegradation(Protocol):
+    """A degradation that also takes batches on any device; what it calls kinds is drawn once for a batch."""
+
+    def __call__(self, image: Tensor, generator: torch.Generator) -> Degraded: ...
+
+    def batch(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Degrade (B, C, H, W) on their device; a batch of one as the call does, on the CPU in the same bits."""
 
 
 def check_images(images: Tensor, dimensions: int = 3, channels: int = 3) -> Tensor:

@@ -86,6 +86,12 @@ class Resfusion(TabulatedProcess):
         """T' = argmin |sqrt(A) - 1/2|, counted from 1 (equation 8): the last step of a schedule that is cut there."""
         return int((self._log_c[1:].exp() - 0.5).abs().argmin()) + 1
 
+    @property
+    def summary(self) -> str:
+        """The length of the schedule, and T', in words."""
+        steps = getattr(self.schedule, "steps", self.levels)
+        return f"{steps} steps, of which {self.levels} are left (T' = {self.acceleration_step})"
+
     def coefficients(self, t: Tensor) -> Coefficients:
         lost, c = self._table.rise(t), self._table.fall(t)
         return Coefficients(a=1 - 2 * lost, b=lost, s=(lost * (1 + c)).sqrt(), phi=c)

@@ -23,7 +23,7 @@ from ornstein.samplers.base import Sampler
 from ornstein.training.data import ResumableLoader, is_repeat
 from ornstein.training.finite import FiniteGuard
 from ornstein.training.fsdp import shard
-from ornstein.training.resume import begin_next_epoch
+from ornstein.training.resume import correct_counters
 from ornstein.training.schedule import Schedule
 from ornstein.training.seeds import derive_seed
 from ornstein.training.signals import Signals
@@ -115,8 +115,12 @@ class Task(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """The loss, with the same draws in every epoch."""
+        self.log_loss(batch, batch_idx, "val")
+
+    def log_loss(self, batch: Batch, batch_idx: int, stage: str) -> None:
+        """Log the loss of an evaluation batch as STAGE/loss."""
         losses, size = self._losses(batch, self._draws("validate", *self._identities(batch, batch_idx)))
-        named = {f"val/{name}": value for name, value in losses.items()}
+        named = {f"{stage}/{name}": value for name, value in losses.items()}
         self.log_means(named, 0 if is_repeat(batch) else size)
 
     def log_means(self, values: Mapping[str, Tensor | float], weight: int) -> None:
@@ -217,7 +221,7 @@ class Task(LightningModule):
         checkpoint["ornstein"] = self._specs or self._describe()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        begin_next_epoch(self.trainer, checkpoint)
+        correct_counters(self.trainer, checkpoint)
 
     @rank_zero_only
     def on_predict_end(self) -> None:

@@ -14,7 +14,7 @@ from restoration_networks import CASES
 from torch import Tensor, nn
 
 from ornstein import checkpoint
-from ornstein.networks import atd, dit, residual_unet, swin_unet, unet_res
+from ornstein.networks import atd, ddim_unet, dit, residual_unet, swin_unet, unet_res
 from ornstein.networks.residual_unet import ResidualUNet
 from ornstein.process.rddm import RDDM, LinearIncrements
 from ornstein.published_shapes import Shapes
@@ -24,7 +24,7 @@ from ornstein_restoration.publish import coefficient_tables
 from ornstein_restoration.published import import_checkpoint
 
 STORED = RDDM(40, LinearIncrements(decreasing=True), LinearIncrements(), sum_scale=0.01)
-NETWORKS = ("UPSR Swin-UNet", "ATD", "RDDM_Unet", "DiT", "RDDM UnetRes", "RDDM ResidualDiffusion")
+NETWORKS = ("UPSR Swin-UNet", "ATD", "RDDM_Unet", "DiT", "RDDM UnetRes", "RDDM ResidualDiffusion", "DDIM_Unet")
 
 
 def published_tensors(keys: Mapping[str, Any], salt: int = 0) -> dict[str, Tensor]:
@@ -95,7 +95,7 @@ def upsr_file(folder: Path) -> Path:
 def core_network(entry: Mapping[str, Any]) -> nn.Module:
     builders = zip(
         NETWORKS,
-        (swin_unet, atd, residual_unet, dit, unet_res, unet_res),
+        (swin_unet, atd, residual_unet, dit, unet_res, unet_res, ddim_unet),
         strict=True,
     )
     (module,) = (module for kind, module in builders if entry["kind"].partition(" (")[0].startswith(kind))
@@ -120,6 +120,8 @@ def inferred(entry: Mapping[str, Any], shapes: Shapes) -> list[nn.Module]:
             return found
         case "resfusion" if "x_embedder.proj.weight" in shapes:
             return [architectures.dit(shapes, config["num_heads"])]
+        case "resfusion" if "temb.dense.0.weight" in shapes:
+            return [architectures.ddim_unet(shapes, config["image_size"])]
         case "resfusion":
             return [architectures.residual_unet(shapes, 2, groups)]
         case other:

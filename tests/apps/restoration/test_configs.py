@@ -26,6 +26,11 @@ EVALUATIONS = {  # as published
     "rddm_istd": 5,
     "rddm_lol": 2,
     "rddm_raindrop": 5,
+    "rddm_aosa": 5,
+    "rddm_shared": 5,
+    "resfusion_dit": 5,
+    "resfusion_cifar10": 100,
+    "resshift_latent": 15,
     "photos_low_light_regression": 1,
     "photos_rain_regression": 1,
     "photos_shadow_regression": 1,
@@ -33,7 +38,7 @@ EVALUATIONS = {  # as published
     "photos_x4_atd": 1,
 }
 
-PARAMETERS = {  # of all networks together; the first five as published
+PARAMETERS = {  # of all networks together, as published
     "upsr_imagenet": 119_418_319 + 2_532_360,
     "upsr_atd": 2_532_360,
     "resfusion_istd": 36_267_459,
@@ -41,6 +46,10 @@ PARAMETERS = {  # of all networks together; the first five as published
     "resfusion_raindrop": 36_261_187,
     "rddm_lol": 36_261_187,
     "rddm_raindrop": 2 * 36_261_187,
+    "rddm_aosa": 36_261_187,
+    "resfusion_dit": 130_739_136,
+    "resfusion_cifar10": 35_746_307,
+    "resshift_latent": 118_593_583 + 55_322_782,
 }
 
 SHIPPED = 8_388_608
@@ -82,7 +91,9 @@ def test_recipe_builds(outline: Any, name: str) -> None:
         assert data.crop // data.scale % space.multiple == 0
     if isinstance(process, Prediction):
         assert task.sampler.steps == 1
-    assert outline.trainer.checkpoint_callbacks[0].monitor == "val/psnr"
+    assert outline.trainer.checkpoint_callbacks[0].monitor == (
+        "val/loss" if name == "resfusion_cifar10" else "val/psnr"
+    )
     count = sum(parameter.numel() for parameter in task.denoiser.parameters())
     assert count == PARAMETERS.get(name, count)
     if name.startswith("photos"):
@@ -116,6 +127,26 @@ def test_published_recipes_differ_where_they_say() -> None:
     assert optimizer["lr"] * lol["model"]["schedule"]["final"] == pytest.approx(3e-5, rel=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("other", "first", "model"),
+    [
+        ("rddm_aosa", "rddm_raindrop", {"denoiser", "objective"}),
+        ("rddm_shared", "rddm_raindrop", {"denoiser"}),
+        ("resfusion_dit", "resfusion_raindrop", {"denoiser", "representation", "tile"}),
+    ],
+)
+def test_variants_differ_where_they_say(other: str, first: str, model: set[str]) -> None:
+    one, two = settings(other), settings(first)
+    for recipe in (one, two):
+        for part in model:
+            recipe["model"].pop(part, None)
+        del recipe["trainer"]["default_root_dir"]
+        recipe["trainer"]["callbacks"] = [
+            each for each in recipe["trainer"]["callbacks"] if "ObjectiveSelection" not in each["class_path"]
+        ]
+    assert one == two
+
+
 @pytest.mark.parametrize("name", ["low_light", "rain", "shadow", "x4"])
 def test_control_and_diffusion_differ_by_the_diffusion_alone(name: str) -> None:
     control, diffusion = settings(f"photos_{name}_regression"), settings(f"photos_{name}")
@@ -137,3 +168,8 @@ def test_processes_are_compared_at_equal_network_data_and_budget(other: str, fir
             del recipe["model"][part]
         del recipe["trainer"]["default_root_dir"]
     assert one == two
+
+
+def test_every_recipe_is_in_the_documentation() -> None:
+    text = (FOLDER.parents[1] / "docs/restoration.md").read_text()
+    assert [name for name in RECIPES if f"`{name}`" not in text] == []

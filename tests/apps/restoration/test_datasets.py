@@ -15,6 +15,7 @@ from ornstein.errors import UserError
 from ornstein.training.data import ResumableLoader
 from ornstein_restoration.data import RestorationData
 from ornstein_restoration.datasets import Pictures, resized
+from ornstein_restoration.degradations import RealESRGAN
 from ornstein_restoration.layouts import Pair
 
 Save = Callable[[Path, np.ndarray], Path]
@@ -215,7 +216,7 @@ def test_settings_that_do_not_fit(options: dict[str, Any], message: str, pairs: 
 
 
 def test_clean_pictures_need_a_degradation(pairs: list[Pair]) -> None:
-    with pytest.raises(UserError, match=r"--data\.degradation"):
+    with pytest.raises(UserError, match="name a degradation"):
         Pictures([Pair("a", None, pairs[0].gt)])
 
 
@@ -228,6 +229,45 @@ def test_loader_gives_the_same_with_any_number_of_workers(pairs: list[Pair], wor
     for batch in batches:
         for index, picture in zip(batch["index"].tolist(), batch["gt"], strict=True):
             assert torch.equal(picture, data[index]["gt"])
+
+
+def test_the_device_degrades_as_the_loading_processes_do(
+    tmp_path: Path, photo: Callable[..., np.ndarray], save: Save
+) -> None:
+    for i in range(8):
+        save(tmp_path / f"{i}.png", photo(i, 40, 40))
+
+    def batch(group: int | None) -> dict[str, Any]:
+        data = RestorationData(
+            tmp_path, "clean", RealESRGAN(), 4, 4, crop=32, num_workers=0, device_group=group, held_out=0.2
+        )
+        (first, *_) = data.train_dataloader()
+        assert ("lq" in first) == (group is None)
+        return data.on_after_batch_transfer(first, 0)
+
+    alone, one, three = batch(None), batch(1), batch(3)
+    assert torch.equal(alone["lq"], one["lq"])
+    assert torch.equal(alone["gt"], three["gt"])
+    assert alone.keys() == three.keys()
+    assert not torch.equal(three["lq"], one["lq"])
+    assert torch.equal(three["lq"][3:], one["lq"][3:])  # a group of one
+    assert torch.equal(three["lq"], batch(3)["lq"])
+    for degradation, group in ((RealESRGAN(), 0), (NoisyHalf(), 2), (None, 2)):
+        with pytest.raises(UserError, match="device_group"):
+            RestorationData(tmp_path, "clean", degradation, device_group=group)
+
+
+def test_scale_chooses_the_folder_of_a_set_with_several(
+    tmp_path: Path, photo: Callable[..., np.ndarray], save: Save
+) -> None:
+    for scale in (2, 4):
+        save(tmp_path / f"Canon/Test/{scale}/Canon_001_HR.png", photo(0, 32, 32))
+        save(tmp_path / f"Canon/Test/{scale}/Canon_001_LR{scale}.png", photo(0, 32 // scale, 32 // scale))
+    data = RestorationData(tmp_path, "realsr", scale=4, num_workers=0)
+    (batch,) = data.test_dataloader()
+    assert (batch["lq"].shape, batch["gt"].shape) == ((1, 3, 8, 8), (1, 3, 32, 32))
+    with pytest.raises(UserError, match=r"--data\.root"):
+        RestorationData(tmp_path / "gone").test_dataloader()
 
 
 def test_data_module_never_validates_on_the_test_split(

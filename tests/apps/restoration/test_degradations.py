@@ -17,7 +17,6 @@ from ornstein_restoration.degradations import (
     Bicubic,
     Degradation,
     LowLight,
-    PairPool,
     Rain,
     RealESRGAN,
     Shadow,
@@ -100,23 +99,6 @@ def test_bicubic_agrees_with_pillow() -> None:
     pillow = Image.fromarray(image.byte().permute(1, 2, 0).numpy()).resize((16, 11), Image.Resampling.BICUBIC)
     expected = torch.from_numpy(np.array(pillow)).permute(2, 0, 1)
     assert ((Bicubic()(image / 255, draw()).image * 255).round() - expected).abs().max() <= 1
-
-
-def test_pool_exchanges_every_pair() -> None:
-    pool, generator = PairPool(8), draw()
-    seen: list[float] = []
-    for batch in range(20):
-        values = torch.arange(4 * batch, 4 * batch + 4, dtype=torch.float32)
-        degraded, clean = pool.exchange(
-            values.view(4, 1, 1, 1).expand(4, 3, 1, 1), values.view(4, 1, 1, 1).expand(4, 3, 4, 4), generator
-        )
-        assert torch.equal(degraded[:, 0, 0, 0], clean[:, 0, 0, 0])  # pairs stay pairs
-        seen += degraded[:, 0, 0, 0].tolist()
-    assert len(pool) == 8
-    assert seen[:8] == list(range(8))
-    later = seen[8:]
-    assert len(set(later)) == len(later)
-    assert later != sorted(later)
 
 
 def test_sensor_noise_has_the_stated_variance() -> None:

@@ -1,6 +1,7 @@
 """fit, validate, test, predict, export, restore and upscale on pieces of photographs, as a user runs them."""
 
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -197,10 +198,14 @@ def test_folder_goes_on_after_a_bad_file(
     (folder / "a.png").write_bytes((photos / "0.png").read_bytes())
     (folder / "deep/b.png").write_bytes((photos / "1.png").read_bytes())
     (folder / "c.png").write_bytes(b"no picture")
-    assert restore(brightener, folder, tmp_path / "out") == 2
+    (folder / "d.gif").write_bytes(b"another kind")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert restore(brightener, folder, tmp_path / "out") == 2
     said = capsys.readouterr()
     assert "c.png" in said.err
     assert "1 of 3 files failed" in said.err
+    assert "note: 1 file of other kinds left out (.gif)" in said.err
     assert sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.png")) == [
         "a.png",
         "deep/b.png",

@@ -93,6 +93,7 @@ def test_raindrop_partners_have_other_names(make: Callable[..., Path]) -> None:
         (["gt/a.png", "lq/a.jpg"], True),
         (["HR/Canon_001_HR.png", "LR/4/Canon_001_LR4.png"], True),
         (["test/low/a.png", "test/high/a.png"], True),
+        (["Canon_001_HR.png", "Canon_001_LR4.png"], True),
         (["lq/a.png"], False),
         (["a.png"], False),
     ],
@@ -103,6 +104,62 @@ def test_test_sets_of_pairs_and_without_references(
     (pair,) = find_pairs(make(*files), "pairs", "test")
     assert pair.lq is not None
     assert (pair.gt is not None) == referenced
+
+
+def sides(pairs: list[Pair]) -> list[tuple[str, str, str]]:
+    return [(pair.name, pair.lq.name, pair.gt.name) for pair in pairs if pair.lq and pair.gt]
+
+
+def test_realsr_as_distributed(make: Callable[..., Path]) -> None:
+    root = make(
+        *(
+            f"{camera}/{part}/{scale}/{camera}_00{i}_{side}.png"
+            for camera in ("Canon", "Nikon")
+            for part, numbers in (("Train", (1, 2, 3)), ("Test", (4,)))
+            for scale in (2, 4)
+            for i in numbers
+            for side in ("HR", f"LR{scale}")
+        )
+    )
+    assert sides(find_pairs(root, "realsr", "test", scale=4)) == [
+        (f"{camera}_004", f"{camera}_004_LR4.png", f"{camera}_004_HR.png") for camera in ("Canon", "Nikon")
+    ]
+    (first, *_) = find_pairs(root, "realsr", "test", scale=2)
+    assert first.lq == root / "Canon/Test/2/Canon_004_LR2.png"
+    parts = [names(find_pairs(root, "realsr", split, scale=4)) for split in ("train", "valid")]  # type: ignore[arg-type]
+    assert [len(part) for part in parts] == [5, 1]
+    assert len({*parts[0], *parts[1]}) == 6
+
+
+@pytest.mark.filterwarnings("ignore:.*published")
+def test_lol_v2_as_distributed(make: Callable[..., Path]) -> None:
+    root = make(
+        *(f"Real_captured/Train/{side}/{side.lower()}0000{i}.png" for side in ("Low", "Normal") for i in range(4)),
+        *(f"Real_captured/Test/{side}/{side.lower()}00690.png" for side in ("Low", "Normal")),
+        *(f"Synthetic/Test/{side}/r000da54ft.png" for side in ("Low", "Normal")),
+    )
+    assert sides(find_pairs(root / "Real_captured", "lol_v2", "test")) == [("00690", "low00690.png", "normal00690.png")]
+    assert len(find_pairs(root / "Real_captured", "lol_v2", "train")) == 3
+    with pytest.warns(UserWarning, match=r"1 pairs to test, the published lol_v2 \(synthetic\) has 100"):
+        assert names(find_pairs(root / "Synthetic", "lol_v2", "test")) == ["r000da54ft"]
+    with pytest.raises(UserError, match=r"Real_captured or .*Synthetic"):
+        find_pairs(root, "lol_v2", "test")
+
+
+@pytest.mark.filterwarnings("ignore:.*published")
+def test_div2k_as_distributed(make: Callable[..., Path]) -> None:
+    root = make(
+        *(f"DIV2K_train_HR/000{i}.png" for i in range(1, 6)),
+        *(f"DIV2K_train_LR_bicubic/X{scale}/000{i}x{scale}.png" for i in range(1, 6) for scale in (2, 4)),
+        "DIV2K_valid_HR/0801.png",
+        "DIV2K_valid_LR_bicubic/X4/0801x4.png",
+    )
+    assert sides(find_pairs(root, "div2k", "test", scale=4)) == [("0801", "0801x4.png", "0801.png")]
+    (first, *_) = find_pairs(root, "div2k", "train", scale=2)
+    assert first.lq is not None
+    assert first.lq.parent.name == "X2"
+    with pytest.raises(UserError, match=r"there is no folder .*X8"):
+        find_pairs(root, "div2k", "test", scale=8)
 
 
 def test_own_validation_split_is_used(make: Callable[..., Path]) -> None:
@@ -175,6 +232,15 @@ def test_held_out_pictures_stay_held_out_in_a_larger_set(seed: int, share: float
         ("lol", ["our485/low/1.png", "our485/high/1.png"], "train", "none can be held out"),
         ("pairs", ["lq/a.png", "gt/a.png"], "train", "no folder train"),
         ("pairs", ["train/x/a.png"], "train", "holds no pairs"),
+        ("pairs", ["Canon/Test/4/a_HR.png", "Canon/Test/4/a_LR4.png"], "test", "no pairs of this layout"),
+        ("pairs", ["Test/Low/low1.png", "Test/Normal/normal1.png"], "test", "no pairs of this layout"),
+        ("pairs", ["DIV2K_valid_HR/1.png", "DIV2K_valid_LR_bicubic/X4/1x4.png"], "test", "no pairs of this layout"),
+        ("pairs", ["a_HR.png", "a_LR4.png", "b_HR.png"], "test", "b_HR.png has no partner"),
+        ("pairs", ["a_HR.png", "a_LR4.png", "b.png"], "test", "b.png lies among pairs"),
+        ("pairs", ["a_HR.png", "a_LR4.png", "a_LR2.png"], "test", "one picture of two scales"),
+        ("pairs", ["lq/a_rain.png", "lq/a.png", "gt/a.png"], "test", "would have one partner"),
+        ("realsr", ["a/x.png"], "test", "no folder Canon or Nikon"),
+        ("realsr", ["Canon/Test/4/a_HR.png"], "test", "scale 2, 3 and 4"),
         ("flist", ["a.png"], "test", "there is no list"),
         ("clean", ["train/a.png"], "test", "no folder test"),
         ("clean", ["a.png", "a.jpg"], "train", "have one name"),
@@ -196,7 +262,7 @@ def test_sets_that_cannot_be_used(
 
 
 def test_no_such_folder(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"--data\.root"):
+    with pytest.raises(UserError, match="there is no folder"):
         find_pairs(tmp_path / "gone", "lol", "train")
     with pytest.raises(UserError, match="between 0 and"):
         find_pairs(tmp_path, "lol", "train", share=0.7)

@@ -97,7 +97,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], Path], dict[str, Any], str]] = {
     "channels of a UNet": (
         lambda folder: resfusion_file(folder, 4),
         {},
-        r"init_conv.weight has the shape \(8, 7, 7, 7\) instead of \(8, 6, 7, 7\) or \(8, 8, 7, 7\)",
+        r"init_conv.weight has the shape \(8, 7, 7, 7\) instead of \(8, 3, 7, 7\) or \(8, 6, 7, 7\) or \(8, 8, 7, 7\)",
     ),
     "lacking": (lambda folder: without(folder, "final_conv.bias"), {}, "1 missing .final_conv.bias.*; give the file"),
     "lacking level": (lambda folder: without(folder, "downs.1.3.weight"), {}, "lacks the tensor downs.1.3.weight"),

@@ -1,12 +1,13 @@
 """Published checkpoints come in and give the published outputs."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from published_checkpoints import (
-    NETWORKS,
     STORED,
     UNET,
     atd_file,
@@ -60,12 +61,7 @@ from ornstein_restoration.export import export
 from ornstein_restoration.representation import PictureSpace
 
 
-def importable(vectors: ReferenceFile) -> list[str]:
-    """All but the network of generation."""
-    return [name for name in vectors.names if vectors[name]["kind"].startswith(NETWORKS)]
-
-
-@reference_files("restoration", "net_keys.json", cases=importable)
+@reference_files("restoration", "net_keys.json", cases=lambda vectors: vectors.names)
 def test_architecture_is_read_from_names_and_shapes(vectors: ReferenceFile, case: str) -> None:
     entry = vectors[case]
     with torch.device("meta"):
@@ -145,6 +141,48 @@ def test_resfusion(
     published = Denoiser(filled(ResidualUNet(**UNET)), process, parameterization)
     expected = restore_picture(Model(published, Ancestral(process.acceleration_step), PictureSpace()), picture, seed=3)
     assert torch.equal(Restorer(path.with_name("model-imported.safetensors"))(picture, seed=3), expected)
+
+
+@pytest.mark.parametrize(
+    ("hyper_parameters", "options", "said"),
+    [
+        (
+            {},
+            {},
+            "schedule_steps 12 (default), schedule linear (default), mode epsilon (default): "
+            "12 steps, of which 5 are left (T' = 5)",
+        ),
+        (
+            {"T": 20, "noise_schedule": "LinearPro", "mode": "sample"},
+            {"schedule_steps": 50, "schedule": "cosine"},
+            "schedule_steps 50 (given), schedule cosine (given), mode sample (stored): "
+            "50 steps, of which 34 are left (T' = 34)",
+        ),
+    ],
+)
+def test_what_is_assumed_of_resfusion_is_said(
+    hyper_parameters: dict[str, Any],
+    options: dict[str, Any],
+    said: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    imported(resfusion_file(tmp_path, **hyper_parameters), **options)
+    assert capsys.readouterr().err == f"note: {said}\n"
+
+
+def test_a_transformer_takes_tiles_of_its_size(tmp_path: Path, photo: Callable[..., np.ndarray]) -> None:
+    tensors = own_tensors(CASES["DiT"].build(), "denoising_module.")
+    tensors["denoising_module.pos_embed"] = torch.zeros(1, 16, 16)  # 4 x 4 patches of 4 pixels
+    content = {"state_dict": tensors}
+    loaded = imported(saved(tmp_path / "dit.ckpt", content), num_heads=2)
+    model = Model(loaded.denoiser, Ancestral(5), loaded.representation)
+    picture = torch.from_numpy(photo(0, 40, 20).copy()).permute(2, 0, 1).float() / 255
+    restorer = Restorer(tmp_path / "dit-imported.safetensors")
+    expected = restore_picture(model, picture, seed=3, tiling=Tiling(size=16, overlap=0))
+    assert torch.equal(restorer(picture, seed=3), expected)
+    with pytest.raises(UserError, match="squares of 16 pixels only"):
+        Restorer(tmp_path / "dit-imported.safetensors", tile=32)
 
 
 def test_resfusion_with_a_mask(tmp_path: Path, picture: Tensor) -> None:

@@ -22,7 +22,7 @@ from ornstein.denoiser import Denoiser
 from ornstein.networks.residual_unet import ResidualUNet
 from ornstein.parameterization import X0, ResNoise
 from ornstein.process.rddm import RDDM
-from ornstein.process.resfusion import CosinePro, Resfusion
+from ornstein.process.resfusion import CosinePro, LinearPro, Resfusion
 from ornstein.process.residual_shift import ResidualShift
 from ornstein.process.upsr import UPSR
 from ornstein.published_files import read
@@ -32,7 +32,7 @@ from ornstein.samplers.compat_residual import PublishedResidual
 from ornstein.samplers.ode_solvers import Euler
 from ornstein.two_networks import TwoNetworks
 from ornstein.uncertainty import UncertaintyGuided
-from ornstein.wrapped_parameterizations import ClippedX0, RangeScaling, ScaledInput
+from ornstein.wrapped_parameterizations import ClippedX0, HiddenObservation, RangeScaling, ScaledInput
 from ornstein_restoration.export import export
 from ornstein_restoration.publish import coefficient_tables
 from ornstein_restoration.regression import RegressionUpscaler
@@ -84,6 +84,15 @@ OWN: dict[str, tuple[str, Callable[[], tuple[Denoiser, PictureSpace, Any]], list
         ".ckpt",
         lambda: (Denoiser(CASES["DiT"].network(), Resfusion(), ResNoise()), PictureSpace(multiple=16), Ancestral(5)),
         ["--num_heads", "2"],
+    ),
+    "generation": (
+        ".ckpt",
+        lambda: (
+            Denoiser(CASES["DDIM"].network(), Resfusion(LinearPro(273)), HiddenObservation(ResNoise())),
+            PictureSpace(multiple=2),
+            Ancestral(100),
+        ),
+        ["--image_size", "16"],
     ),
     "rddm": (
         ".pt",

@@ -74,6 +74,36 @@ def test_mistakes_are_still_told(line: str) -> None:
         run_function(work, line.split(), "p")
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("d --steps x", "--steps x is no whole number"),
+        ("d --kind c", "--kind c is unknown; use one of a, b"),
+        ("d --kind=c", "--kind c is unknown; use one of a, b"),
+        ("d --mode c", "--mode c is unknown; use one of x, y-z"),
+        ("d --limit 1.5", "--limit 1.5 is no whole number"),
+    ],
+)
+def test_what_is_expected_is_told_in_words(line: str, message: str) -> None:
+    def chosen(
+        data: Path,
+        *,
+        steps: int | list[int] | None = None,
+        kind: Literal["a", "b"] | list[Literal["a", "b"]] | None = None,
+        mode: Literal["x", "y-z"] = "x",
+        limit: int | None = None,
+    ) -> None:
+        """Do it.
+
+        Args:
+            data: A folder.
+        """
+
+    with pytest.raises(UserError) as caught:
+        run_function(chosen, line.split(), "p")
+    assert str(caught.value).startswith(message)
+
+
 def test_other_functions_are_left_alone() -> None:
     def plain(a: int, b: str = "x", *, c: bool = False) -> None: ...
 

@@ -72,6 +72,31 @@ def test_resumed_run_equals_uninterrupted_one(tmp_path: Path, options: dict[str,
     assert check_every_checkpoint(tmp_path, **options) > 0
 
 
+@pytest.mark.parametrize("longer", [{"max_steps": 13}, {"max_epochs": 3}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"save": {"save_last": True}},
+        {"save": AT_EPOCH_END, "val": False},
+        {"save": AT_EPOCH_END, "val_check_interval": 2, "check_val_every_n_epoch": None},
+        {"save": AT_EPOCH_END, "accumulate_grad_batches": 2},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("stop", [2, 3, 7, 10])
+def test_extended_run_equals_uninterrupted_one(
+    stop: int, options: dict[str, Any], longer: dict[str, int], tmp_path: Path
+) -> None:
+    """Epochs have 7 batches: a run that ends within one goes on in it when it is given more steps."""
+    run(tmp_path / "part", max_steps=stop, **options)
+    (last,) = (tmp_path / "part").glob(f"step={stop}.ckpt")
+    rest = run(tmp_path / "rest", resume=last, **options, **longer)
+    whole = run(tmp_path / "whole", **options, **longer)
+    assert rest["seen"] == [seen for seen in whole["seen"] if seen[0] >= stop]
+    assert rest["epochs"] == whole["epochs"][len(whole["epochs"]) - len(rest["epochs"]) :]
+    assert_equal(rest["state"], whole["state"])
+
+
 def test_resumed_run_equals_uninterrupted_one_with_workers(tmp_path: Path) -> None:
     options = {"max_steps": 9, "save": {"every_n_train_steps": 4}}
     assert check_every_checkpoint(tmp_path, workers=2, **options) == 2
