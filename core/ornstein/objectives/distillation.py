@@ -7,6 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ornstein.acceleration import Acceleration, accelerate
+from ornstein.acceleration.denoiser import Precision
 from ornstein.checkpoint import load
 from ornstein.denoiser import Denoiser, DenoiserLike
 from ornstein.errors import UserError
@@ -19,6 +21,11 @@ from ornstein.samplers.ancestral import Ancestral
 from ornstein.samplers.base import Sampler, require_sampler
 
 HALVES = (torch.float16, torch.bfloat16)
+PRECISIONS: dict[torch.dtype, Precision] = {
+    torch.float32: "float32",
+    torch.bfloat16: "bfloat16",
+    torch.float16: "float16",
+}
 
 
 @dataclass(frozen=True)
@@ -81,6 +88,7 @@ class OneStepDistillation(Objective):
         require_sampler("distillation", sampler, deterministic=True)
         self.teacher, self.sampler = teacher, sampler
         self.learn_noise, self.use_clean, self.terms = learn_noise, use_clean, tuple(terms)
+        self._copies: dict[tuple[torch.device, torch.dtype], Denoiser] = {}
         self._teacher = (load(teacher).denoiser if isinstance(teacher, Path) else teacher).requires_grad_(False).eval()
 
     def __call__(
@@ -98,8 +106,7 @@ class OneStepDistillation(Objective):
         last, first = as_time(process.T), process.nearest(as_time(process.T / round(process.T)))
         z = torch.randn(x0.shape, generator=generator, dtype=x0.dtype, device=generator.device).to(x0.device)
         start = process.start(z, y)
-        teacher = self._teacher.to(x0.device).seeing(y, condition)
-        aim = self.sampler(teacher, start, y, None, None, **condition)
+        aim = self.sampler(self._fast(x0.device).seeing(y, condition), start, y, None, None, **condition)
 
         found = student(start, last, y, **condition).x0
         losses = {"student": (found - aim).square().mean()}
@@ -115,3 +122,14 @@ class OneStepDistillation(Objective):
             losses[f"term_{index}"] = term.between(student, found, x0 if term.clean else aim)
             loss = loss + term.weight * losses[f"term_{index}"]
         return {"loss": loss, **{name: value.detach() for name, value in losses.items()}}
+
+    def _fast(self, device: torch.device) -> Denoiser:
+        """The teacher on `device`; on a GPU its calls, many in a step, are CUDA graphs in the precision of training."""
+        if device.type == "cpu":
+            return self._teacher.to(device)
+        half = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else torch.float32
+        key = (device, half)
+        if key not in self._copies:
+            how = Acceleration(PRECISIONS[half], graphs=2)
+            self._copies[key] = accelerate(self._teacher.to(device), how)
+        return self._copies[key]
