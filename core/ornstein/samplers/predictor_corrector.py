@@ -143,7 +143,8 @@ def reverse_weights(process: Process, times: Tensor, steps: list[Tensor], noise_
 
     def weights(t: Tensor, dt: Tensor) -> tuple[Tensor, ...]:
         da, db, ds, _ = process.derivatives(t)
-        e2 = process.diffusion_squared(t) * noise_scale**2
+        # not 0 g^2, which is no number where g is infinite
+        e2 = process.diffusion_squared(t) * noise_scale**2 if noise_scale > 0 else torch.zeros_like(da)
         return -dt * da, -dt * db, -dt * (ds + e2 / process.coefficients(t).s / 2), (e2 * dt).sqrt()
 
     process = process.scalar()[0]

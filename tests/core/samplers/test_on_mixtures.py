@@ -18,6 +18,7 @@ from ornstein.samplers.ancestral import Ancestral
 from ornstein.samplers.base import Sampler
 from ornstein.samplers.compat_bridge import PublishedBridge
 from ornstein.samplers.dpm_multistep import DPMSolverPP
+from ornstein.samplers.flow_matching import VelocityFlow
 from ornstein.samplers.ode import ProbabilityFlowODE
 from ornstein.samplers.ode_solvers import Euler, Heun
 from ornstein.samplers.predictor_corrector import AnnealedLangevin, Langevin, PredictorCorrector
@@ -160,6 +161,16 @@ def test_euler_on_the_flow_in_time_is_first_order(name: str) -> None:
         errors.append(flow_error(name, replace(sampler, steps=n, grid=UserGrid(tuple(times.tolist()))), 0.6, 4.0))
     measured = torch.tensor(errors).log2().diff().neg()
     assert (measured - 1).abs().max() < 0.25, f"errors {errors}, orders {measured.tolist()}"
+
+
+@pytest.mark.parametrize("name", ["rectified flow", "trigonometric", "cosine VP"])
+def test_no_noise_where_its_rate_is_infinite(name: str) -> None:
+    """g is infinite at T, where a = 0; the probability flow is not."""
+    denoiser = MixtureDenoiser(MIXTURE, PROCESSES[name])
+    x = torch.randn(4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    grid = UniformGrid(end=0.03, to_zero=True)
+    flow = PredictorCorrector(30, grid, corrector=None, noise_scale=0.0)(denoiser, x)
+    torch.testing.assert_close(flow, VelocityFlow(30, grid=grid)(denoiser, x), rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", SCALAR)
