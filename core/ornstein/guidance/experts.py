@@ -21,6 +21,7 @@ class NoiseRangeExperts(nn.Module):
     """N copies of a model with adapters; expert n answers for t in [n T/N, (n + 1) T/N), sample by sample.
 
     Called as experts(x_t, t) with t (B,); t = T belongs to the last expert. Every expert starts from the model itself.
+    Which ones are called depends on the values of t, so that a call waits for a GPU that holds them.
 
     Args:
         model: gives an output of its own for a clean signal (B, *); it stays as it is.
