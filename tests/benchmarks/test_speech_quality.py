@@ -39,7 +39,7 @@ def test_statement_names_the_fewest_calls_that_reach() -> None:
     assert not quality.reaches(rows[1], reference)  # inside the wide interval of the mean, but lower on every file
     text = "\n".join(quality.statement(rows))
     assert "| net, 2m | 10 | 10 |" in text
-    assert "| net, ode" not in text
+    assert "| net, ode | none; PESQ is best at 30 | 30 | -0.3" in text
     assert "| 15 |" not in text
     assert "no solver does with fewer." in "\n".join(quality.statement([reference, rows[1]]))
     assert quality.statement(rows[1:]) == []
