@@ -1,8 +1,7 @@
 """Training of the autoencoder whose latents the diffusion runs on."""
 
 from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -13,7 +12,6 @@ from ornstein.objectives.autoencoding import Autoencoding
 from ornstein.published_shift import reconstruction
 from ornstein.samplers.ancestral import Ancestral
 from ornstein.training.data import is_repeat
-from ornstein.training.schedule import Schedule
 from ornstein.training.task import Batch, Task
 from ornstein_infrared.representation import ThermalSpace
 
@@ -32,11 +30,6 @@ class AutoencoderTask(Task):
         autoencoder: the network, for pictures of 1 or 3 channels; grey is repeated.
         objective: the loss.
         optimizer: makes the optimizer from the weights of the autoencoder and of its discriminator.
-        schedule: learning rate over the steps.
-        seed: of every draw in training.
-        channels_last: keep the network's tensors in channels-last format: faster bf16 convolutions on GPUs.
-        log_grad_norm: log the norm of the whole gradient at every step.
-        init_from: a file (.safetensors) with the same autoencoder to begin with: one of ours, or an imported one.
     """
 
     app: ClassVar[str] = "infrared"
@@ -48,24 +41,17 @@ class AutoencoderTask(Task):
         optimizer: Callable[[Iterable[Tensor]], torch.optim.Optimizer] = lambda weights: torch.optim.Adam(
             weights, lr=1e-4, betas=(0.5, 0.9), fused=True
         ),
-        schedule: Schedule = Schedule(),  # noqa: B008  # frozen
-        seed: int = 0,
-        channels_last: bool = False,
-        log_grad_norm: bool = False,
-        init_from: Path | None = None,
+        **kwargs: Any,
     ) -> None:
         if autoencoder.in_channels not in (1, 3):
             raise UserError(f"the autoencoder takes {autoencoder.in_channels} channels; frames have 1, or 3 equal ones")
         super().__init__(
-            reconstruction(autoencoder),
-            objective,
-            Ancestral(1, eta=0.0),
-            optimizer,
-            schedule,
-            seed,
-            channels_last=channels_last,
-            log_grad_norm=log_grad_norm,
-            init_from=init_from,
+            denoiser=reconstruction(autoencoder),
+            objective=objective,
+            sampler=Ancestral(1, eta=0.0),
+            optimizer=optimizer,
+            compile=False,
+            **kwargs,
         )
         self.space = ThermalSpace(scale=1, channels=autoencoder.in_channels, multiple=autoencoder.factor)
 

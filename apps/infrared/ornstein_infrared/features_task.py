@@ -1,8 +1,7 @@
 """Training of the small encoder whose features the perceptual term compares."""
 
 from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -12,7 +11,6 @@ from ornstein.features.small_encoder import EncoderWithHeads
 from ornstein.objectives.noise_strength import NoiseAndStrength, encoder_denoiser
 from ornstein.samplers.ancestral import Ancestral
 from ornstein.training.data import is_repeat
-from ornstein.training.schedule import Schedule
 from ornstein.training.task import Batch, Task
 from ornstein_infrared.representation import ThermalSpace
 
@@ -25,11 +23,6 @@ class FeaturesTask(Task):
         network: the encoder with its heads, for pictures of 1 or 3 channels; grey is repeated.
         objective: the loss.
         optimizer: makes the optimizer from the weights.
-        schedule: learning rate over the steps.
-        seed: of every draw in training.
-        channels_last: keep the network's tensors in channels-last format: faster bf16 convolutions on GPUs.
-        log_grad_norm: log the norm of the whole gradient at every step.
-        init_from: a file (.safetensors) with the same network to begin with.
     """
 
     app: ClassVar[str] = "infrared"
@@ -41,24 +34,17 @@ class FeaturesTask(Task):
         optimizer: Callable[[Iterable[Tensor]], torch.optim.Optimizer] = lambda weights: torch.optim.Adam(
             weights, lr=1e-3, fused=True
         ),
-        schedule: Schedule = Schedule(),  # noqa: B008  # frozen
-        seed: int = 0,
-        channels_last: bool = False,
-        log_grad_norm: bool = False,
-        init_from: Path | None = None,
+        **kwargs: Any,
     ) -> None:
         if network.channels not in (1, 3):
             raise UserError(f"the encoder takes {network.channels} channels; frames have 1, or 3 equal ones")
         super().__init__(
-            encoder_denoiser(network),
-            objective,
-            Ancestral(1, eta=0.0),
-            optimizer,
-            schedule,
-            seed,
-            channels_last=channels_last,
-            log_grad_norm=log_grad_norm,
-            init_from=init_from,
+            denoiser=encoder_denoiser(network),
+            objective=objective,
+            sampler=Ancestral(1, eta=0.0),
+            optimizer=optimizer,
+            compile=False,
+            **kwargs,
         )
         self.space = ThermalSpace(scale=1, channels=network.channels, multiple=1)
 

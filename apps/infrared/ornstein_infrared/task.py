@@ -1,26 +1,21 @@
 """Training of a model that enlarges infrared frames."""
 
 import math
-from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ornstein.denoiser import Denoiser
 from ornstein.errors import UserError
 from ornstein.latent import LatentDenoiser
-from ornstein.objectives.denoising import Objective
 from ornstein.pictures.sampling import Model, restore_picture
 from ornstein.published_shift import fill_autoencoder
-from ornstein.samplers.base import Sampler
 from ornstein.tiles import Tiling
 from ornstein.training.data import is_repeat
-from ornstein.training.schedule import Schedule
 from ornstein.training.seeds import derive_seed
-from ornstein.training.task import Batch, Compile, Task
+from ornstein.training.task import Batch, Task
 from ornstein_infrared import thermal
 from ornstein_infrared.degradations.bicubic import enlarge
 from ornstein_infrared.metrics import psnr_gray, spectrum_distance, ssim_gray
@@ -33,19 +28,10 @@ PERFECT = 100.0
 class InfraredTask(Task):
     """Trains a denoiser on frames, on pixels or on latents; validation enlarges whole frames and scores them.
 
+    The other arguments are those of `Task`.
+
     Args:
-        denoiser: the network, its process and parameterization.
-        objective: the loss.
-        sampler: how validation and the exported checkpoint sample.
         representation: frames to what the process runs on.
-        optimizer: makes the optimizer from the trainable parameters.
-        schedule: learning rate over the steps.
-        seed: of every draw in training and validation.
-        compile: compile the network with torch.compile when training begins; `graphs` records it as CUDA graphs as
-            well, for small networks, which wait for the host otherwise.
-        channels_last: keep the network's tensors in channels-last format: faster bf16 convolutions on GPUs.
-        log_grad_norm: log the norm of the whole gradient at every step.
-        init_from: an exported checkpoint (.safetensors) of the same network to begin with, or to validate and test.
         autoencoder_from: autoencoder_vq_f4.pth or one of our files, for the autoencoder of the denoiser; init_from and
             a Lightning checkpoint win over it.
         tile: side of the tiles of frames in validation, in pixels of the measured frame; null for whole frames.
@@ -56,25 +42,13 @@ class InfraredTask(Task):
 
     def __init__(
         self,
-        denoiser: Denoiser,
-        objective: Objective,
-        sampler: Sampler,
+        *,
         representation: ThermalSpace = ThermalSpace(),  # noqa: B008  # frozen
-        optimizer: Callable[[Iterable[Tensor]], torch.optim.Optimizer] = lambda weights: torch.optim.Adam(
-            weights, lr=1e-4, fused=True
-        ),
-        schedule: Schedule = Schedule(),  # noqa: B008  # frozen
-        seed: int = 0,
-        compile: Compile = False,
-        channels_last: bool = False,
-        log_grad_norm: bool = False,
-        init_from: Path | None = None,
         autoencoder_from: Path | None = None,
         tile: int | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            denoiser, objective, sampler, optimizer, schedule, seed, compile, channels_last, log_grad_norm, init_from
-        )
+        super().__init__(**kwargs)
         self.representation = representation
         self.autoencoder_from = autoencoder_from
         self.tiling = None if tile is None else Tiling(size=tile, overlap=tile // 8)

@@ -2,7 +2,6 @@
 
 import math
 import sys
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,19 +9,15 @@ import torch
 from torch import Tensor
 
 from ornstein.checkpoint import load
-from ornstein.denoiser import Denoiser
 from ornstein.errors import UserError
 from ornstein.latent import LatentDenoiser
-from ornstein.objectives.denoising import Objective
 from ornstein.pictures.sampling import Model, restore_picture
 from ornstein.process.resfusion import Resfusion
 from ornstein.published_shift import fill_autoencoder
-from ornstein.samplers.base import Sampler
 from ornstein.tiles import Tiling
 from ornstein.training.data import is_repeat
-from ornstein.training.schedule import Schedule
 from ornstein.training.seeds import derive_seed
-from ornstein.training.task import Batch, Compile, Task
+from ornstein.training.task import Batch, Task
 from ornstein_restoration import images
 from ornstein_restoration.generate import generates
 from ornstein_restoration.metrics import psnr_rgb, ssim_rgb_uniform
@@ -35,19 +30,10 @@ PERFECT = 100.0
 class RestorationTask(Task):
     """Trains a denoiser on pictures; validation restores whole pictures and scores them.
 
+    The other arguments are those of `Task`.
+
     Args:
-        denoiser: the network, its process and parameterization.
-        objective: the loss.
-        sampler: how validation and the exported checkpoint sample.
         representation: pictures to what the process runs on.
-        optimizer: makes the optimizer from the trainable parameters.
-        schedule: learning rate over the steps.
-        seed: of every draw in training and validation.
-        compile: compile the network with torch.compile when training begins; `graphs` records it as CUDA graphs as
-            well, for small networks, which wait for the host otherwise.
-        channels_last: keep the network's tensors in channels-last format: faster bf16 convolutions on GPUs.
-        log_grad_norm: log the norm of the whole gradient at every step.
-        init_from: an exported checkpoint (.safetensors) of the same network to begin with, or to validate and test.
         predictor_from: an exported checkpoint of a regression network, for the `predictor` of the denoiser (the g of
             UPSR); init_from and a Lightning checkpoint win over it.
         autoencoder_from: autoencoder_vq_f4.pth or one of our files, for the autoencoder of the denoiser (ResShift on
@@ -60,26 +46,14 @@ class RestorationTask(Task):
 
     def __init__(
         self,
-        denoiser: Denoiser,
-        objective: Objective,
-        sampler: Sampler,
+        *,
         representation: PictureSpace = PictureSpace(),  # noqa: B008  # frozen
-        optimizer: Callable[[Iterable[Tensor]], torch.optim.Optimizer] = lambda weights: torch.optim.Adam(
-            weights, lr=1e-4, fused=True
-        ),
-        schedule: Schedule = Schedule(),  # noqa: B008  # frozen
-        seed: int = 0,
-        compile: Compile = False,
-        channels_last: bool = False,
-        log_grad_norm: bool = False,
-        init_from: Path | None = None,
         predictor_from: Path | None = None,
         autoencoder_from: Path | None = None,
         tile: int | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            denoiser, objective, sampler, optimizer, schedule, seed, compile, channels_last, log_grad_norm, init_from
-        )
+        super().__init__(**kwargs)
         self.representation = representation
         self.predictor_from = predictor_from
         self.autoencoder_from = autoencoder_from

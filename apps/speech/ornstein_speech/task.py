@@ -1,21 +1,17 @@
 """Training of a speech enhancer."""
 
 import math
-from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from ornstein.denoiser import Denoiser
 from ornstein.errors import UserError
 from ornstein.objectives.denoising import Objective
-from ornstein.samplers.base import Sampler
 from ornstein.training.data import is_repeat
-from ornstein.training.schedule import Schedule
-from ornstein.training.task import Batch, Compile, Task
+from ornstein.training.task import Batch, Task
 from ornstein_speech import audio, metrics
 from ornstein_speech.objectives import DataPrediction
 from ornstein_speech.representation import CompressedSpectrogram
@@ -24,19 +20,11 @@ from ornstein_speech.representation import CompressedSpectrogram
 class SpeechTask(Task):
     """Trains a denoiser on compressed spectrograms; validation enhances whole files and scores them.
 
+    The other arguments are those of `Task`.
+
     Args:
-        denoiser: the network, its process and parameterization.
         objective: the loss; a DataPrediction without a representation takes this one's.
-        sampler: how validation and the exported checkpoint sample.
         representation: waveform to spectrogram.
-        optimizer: makes the optimizer from the trainable parameters.
-        schedule: learning rate over the steps.
-        seed: of every draw in training and validation.
-        compile: compile the network with torch.compile when training begins; `graphs` records it as CUDA graphs as
-            well, for small networks, which wait for the host otherwise.
-        channels_last: keep the network's tensors in channels-last format: faster bf16 convolutions on GPUs.
-        log_grad_norm: log the norm of the whole gradient at every step.
-        init_from: an exported checkpoint (.safetensors) of the same network to begin with, or to validate and test.
     """
 
     app: ClassVar[str] = "speech"
@@ -44,25 +32,14 @@ class SpeechTask(Task):
 
     def __init__(
         self,
-        denoiser: Denoiser,
+        *,
         objective: Objective,
-        sampler: Sampler,
         representation: CompressedSpectrogram = CompressedSpectrogram(),  # noqa: B008  # frozen
-        optimizer: Callable[[Iterable[Tensor]], torch.optim.Optimizer] = lambda weights: torch.optim.Adam(
-            weights, lr=1e-4, fused=True
-        ),
-        schedule: Schedule = Schedule(),  # noqa: B008  # frozen
-        seed: int = 0,
-        compile: Compile = False,
-        channels_last: bool = False,
-        log_grad_norm: bool = False,
-        init_from: Path | None = None,
+        **kwargs: Any,
     ) -> None:
         if isinstance(objective, DataPrediction) and objective.representation is None:
             objective = replace(objective, representation=representation)
-        super().__init__(
-            denoiser, objective, sampler, optimizer, schedule, seed, compile, channels_last, log_grad_norm, init_from
-        )
+        super().__init__(objective=objective, **kwargs)
         self.representation = representation
 
     def prepare_batch(self, batch: Batch) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:

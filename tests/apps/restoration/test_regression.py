@@ -75,7 +75,10 @@ def test_predictor_is_filled_from_an_exported_run(tmp_path: Path) -> None:
 
     def task(denoiser: Denoiser) -> RestorationTask:
         return RestorationTask(
-            denoiser, RegressionObjective(), Ancestral(steps=1), predictor_from=tmp_path / "g.safetensors"
+            denoiser=denoiser,
+            objective=RegressionObjective(),
+            sampler=Ancestral(steps=1),
+            predictor_from=tmp_path / "g.safetensors",
         )
 
     fresh = UNet(3, 16)
