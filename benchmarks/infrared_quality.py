@@ -39,6 +39,7 @@ from ornstein.samplers.lml import LML
 from ornstein.samplers.momentum import GHVB
 from ornstein.samplers.ode_solvers import Heun
 from ornstein.samplers.unipc import UniPC
+from ornstein.spread import spread
 from ornstein.workers import pool
 from ornstein_infrared.guidance import STRENGTH, GuidanceName
 from ornstein_infrared.layouts import Layout, find_pairs
@@ -83,9 +84,7 @@ def sets(options: argparse.Namespace) -> Iterator[tuple[str, FrameTrial]]:
         if not folder.is_dir():
             print(f"left out: {name}, there is no folder {folder}", file=sys.stderr)
             continue
-        pairs = find_pairs(folder, layout, "test")
-        chosen = [pairs[i * len(pairs) // options.frames] for i in range(min(options.frames, len(pairs)))]
-        yield name, FrameTrial(pairs if options.frames >= len(pairs) else chosen)
+        yield name, FrameTrial(spread(find_pairs(folder, layout, "test"), options.frames))
 
 
 def wanted(

@@ -2,16 +2,16 @@
 
 from pathlib import Path
 
-from lightning.pytorch import LightningDataModule
-
 from ornstein.errors import UserError
+from ornstein.spread import spread
 from ornstein.training.data import ResumableLoader
+from ornstein.training.data_module import DataModule
 from ornstein_infrared.datasets import Augmentation, Frames
 from ornstein_infrared.layouts import Layout, Pair, Split, find_pairs
 from ornstein_infrared.normalization import FixedRange, PercentileLinear
 
 
-class AutoencoderData(LightningDataModule):
+class AutoencoderData(DataModule):
     """Large frames for fit, validate and test; measured ones beside them are left alone.
 
     Args:
@@ -63,16 +63,11 @@ class AutoencoderData(LightningDataModule):
             in_memory=self.in_memory,
             seed=self.seed,
         )
-        pinned = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
-        return ResumableLoader(
-            frames, self.batch_size, train=True, seed=self.seed, num_workers=self.num_workers, pin_memory=pinned
-        )
+        return self.loader(frames, self.batch_size, train=True)
 
     def val_dataloader(self) -> ResumableLoader:
         """Whole frames, in order."""
-        pairs = self._pairs("val")
-        count = len(pairs) if self.valid_files is None else min(self.valid_files, len(pairs))
-        return self._whole([pairs[i * len(pairs) // count] for i in range(count)])  # evenly spread over scenes
+        return self._whole(spread(self._pairs("val"), self.valid_files))
 
     def test_dataloader(self) -> ResumableLoader:
         """Whole frames, in order."""
@@ -86,4 +81,4 @@ class AutoencoderData(LightningDataModule):
 
     def _whole(self, pairs: list[Pair]) -> ResumableLoader:
         frames = Frames(pairs, scale=1, normalization=self.normalization, epochs=False, seed=self.seed)
-        return ResumableLoader(frames, 1, train=False, seed=self.seed)
+        return self.loader(frames, 1, train=False)

@@ -3,10 +3,10 @@
 import sys
 from pathlib import Path
 
-from lightning.pytorch import LightningDataModule
-
 from ornstein.errors import UserError
+from ornstein.spread import spread
 from ornstein.training.data import ResumableLoader
+from ornstein.training.data_module import DataModule
 from ornstein_infrared.datasets import Augmentation, Frames
 from ornstein_infrared.degradations import Degradation
 from ornstein_infrared.latent_frames import LatentFrames
@@ -18,7 +18,7 @@ SIMULATED = Path(".data/infrared")
 """Where scenes are made when no data are named."""
 
 
-class InfraredData(LightningDataModule):
+class InfraredData(DataModule):
     """Measured and clean frames for fit, validate, test and predict.
 
     Args:
@@ -85,7 +85,7 @@ class InfraredData(LightningDataModule):
     def train_dataloader(self) -> ResumableLoader:
         """Random crops, shuffled."""
         if self.latents is not None:
-            return self._loader(self._latents(self.latents), self.batch_size, train=True)
+            return self.loader(self._latents(self.latents), self.batch_size, train=True)
         frames = Frames(
             self._pairs("train"),
             degradation=self.degradation,
@@ -97,7 +97,7 @@ class InfraredData(LightningDataModule):
             in_memory=self.in_memory,
             seed=self.seed,
         )
-        return self._loader(frames, self.batch_size, train=True)
+        return self.loader(frames, self.batch_size, train=True)
 
     def val_dataloader(self) -> ResumableLoader:
         """Whole frames, in order."""
@@ -117,28 +117,15 @@ class InfraredData(LightningDataModule):
         return frames
 
     def _evaluation(self, split: Split, files: int | None) -> ResumableLoader:
-        pairs = self._pairs(split)
-        if files is not None and files < len(pairs):  # evenly spread, so that a limit does not take one scene only
-            pairs = [pairs[i * len(pairs) // files] for i in range(files)]
         frames = Frames(
-            pairs,
+            spread(self._pairs(split), files),
             degradation=self.degradation,
             scale=self.scale,
             normalization=self.normalization,
             epochs=False,
             seed=self.seed,
         )
-        return self._loader(frames, 1, train=False)
+        return self.loader(frames, 1, train=False)
 
     def _pairs(self, split: Split) -> list[Pair]:
         return find_pairs(self.root, self.layout, split, scale=self.scale, share=self.held_out, seed=self.seed)
-
-    def _loader(self, frames: Frames | LatentFrames, batch_size: int, *, train: bool) -> ResumableLoader:
-        return ResumableLoader(
-            frames,
-            batch_size,
-            train=train,
-            seed=self.seed,
-            num_workers=self.num_workers if train else 0,
-            pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
-        )

@@ -10,6 +10,7 @@ from ornstein.pictures.restorer import PrecisionName
 from ornstein.pictures.results import VERSION
 from ornstein.pictures.solvers import SamplerName
 from ornstein.pictures.systems import System, combine, load
+from ornstein.spread import spread
 from ornstein_infrared.guidance import GuidanceName
 from ornstein_infrared.layouts import Layout, Split, find_pairs
 from ornstein_infrared.upscaler import Infrared
@@ -220,9 +221,7 @@ def held_out(
     from ornstein_infrared.trial import FrameTrial
     from ornstein_infrared.upscale import temperature_scale
 
-    pairs = find_pairs(data, layout, split, scale=scale, seed=seed)
-    if limit is not None and limit < len(pairs):
-        pairs = [pairs[i * len(pairs) // limit] for i in range(limit)]
+    pairs = spread(find_pairs(data, layout, split, scale=scale, seed=seed), limit)
     if degradation is not None and any(pair.lq is not None for pair in pairs):
         raise UserError(f"{data} has measured frames of its own; leave --degradation out")
     if lpips is not None:

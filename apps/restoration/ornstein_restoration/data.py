@@ -4,17 +4,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningDataModule
 
 from ornstein.errors import UserError
 from ornstein.pictures.degraded import BatchDegradation
+from ornstein.spread import spread
 from ornstein.training.data import ResumableLoader
+from ornstein.training.data_module import DataModule
 from ornstein_restoration.datasets import Augmentation, Pictures
 from ornstein_restoration.degradations import Degradation
 from ornstein_restoration.layouts import Layout, Pair, Split, find_pairs
 
 
-class RestorationData(LightningDataModule):
+class RestorationData(DataModule):
     """Degraded and clean pictures for fit, validate, test and predict.
 
     Args:
@@ -94,7 +95,7 @@ class RestorationData(LightningDataModule):
             later=self.device_group is not None,
             seed=self.seed,
         )
-        return self._loader(pictures, self.batch_size, train=True)
+        return self.loader(pictures, self.batch_size, train=True)
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         """Degrade what was left for the device: a group by the generator of its first item, so that no state is kept
@@ -120,11 +121,8 @@ class RestorationData(LightningDataModule):
     predict_dataloader = test_dataloader
 
     def _evaluation(self, split: Split, files: int | None) -> ResumableLoader:
-        pairs = self._pairs(split)
-        if files is not None and files < len(pairs):  # evenly spread, so that a limit does not take one scene only
-            pairs = [pairs[i * len(pairs) // files] for i in range(files)]
         pictures = Pictures(
-            pairs,
+            spread(self._pairs(split), files),
             degradation=self.degradation,
             scale=self.scale,
             fit=self.fit,
@@ -132,19 +130,9 @@ class RestorationData(LightningDataModule):
             epochs=False,
             seed=self.seed,
         )
-        return self._loader(pictures, 1, train=False)
+        return self.loader(pictures, 1, train=False)
 
     def _pairs(self, split: Split) -> list[Pair]:
         if not self.root.is_dir():
             raise UserError(f"there is no folder {self.root}; name that of your data with --data.root")
         return find_pairs(self.root, self.layout, split, scale=self.scale, share=self.held_out, seed=self.seed)
-
-    def _loader(self, pictures: Pictures, batch_size: int, *, train: bool) -> ResumableLoader:
-        return ResumableLoader(
-            pictures,
-            batch_size,
-            train=train,
-            seed=self.seed,
-            num_workers=self.num_workers if train else 0,
-            pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
-        )

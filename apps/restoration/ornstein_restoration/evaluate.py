@@ -10,6 +10,7 @@ from ornstein.pictures.restorer import PrecisionName
 from ornstein.pictures.results import VERSION
 from ornstein.pictures.solvers import SamplerName
 from ornstein.pictures.systems import System, combine, load
+from ornstein.spread import spread
 from ornstein_restoration.benchmarks import NAMES, Protocol
 from ornstein_restoration.layouts import Layout, find_pairs
 
@@ -196,9 +197,8 @@ def held_out(
     """
     from ornstein_restoration.datasets import Pictures
 
-    pairs = find_pairs(data, layout or ("pairs" if degradation is None else "clean"), "test", scale=scale, seed=seed)
-    if limit is not None and limit < len(pairs):
-        pairs = [pairs[i * len(pairs) // limit] for i in range(limit)]
+    layout = layout or ("pairs" if degradation is None else "clean")
+    pairs = spread(find_pairs(data, layout, "test", scale=scale, seed=seed), limit)
     made = None if degradation is None else _degradation(degradation, scale)
     return Pictures(pairs, degradation=made, scale=scale, resize=resize, epochs=False, seed=seed)
 

@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from lightning.pytorch import LightningDataModule
+from torch.utils.data import Subset
 
 from ornstein.errors import UserError
+from ornstein.spread import spread
 from ornstein.training.data import ResumableLoader, SizedDataset
+from ornstein.training.data_module import DataModule
 from ornstein_speech.banks import require_rooms
 from ornstein_speech.datasets import FixedMixes, MixedOnTheFly, PairedFolder, voicebank_demand
 from ornstein_speech.pairs import SPLITS
@@ -14,7 +16,7 @@ from ornstein_speech.pairs import SPLITS
 Layout = Literal["mixes", "pairs", "voicebank"]
 
 
-class SpeechData(LightningDataModule):
+class SpeechData(DataModule):
     """Clean and noisy speech for fit, validate, test and predict.
 
     Args:
@@ -79,7 +81,7 @@ class SpeechData(LightningDataModule):
 
     def train_dataloader(self) -> ResumableLoader:
         """Random segments, shuffled."""
-        return self._loader(self._train_set(), self.batch_size, train=True)
+        return self.loader(self._train_set(), self.batch_size, train=True)
 
     def val_dataloader(self) -> ResumableLoader:
         """Whole files, in order."""
@@ -120,8 +122,9 @@ class SpeechData(LightningDataModule):
                 rate=self.rate,
                 seed=self.seed,
             )
-            return self._loader(mixes, self.eval_batch_size, train=False)
-        return self._loader(_Spread(self._pairs(split, samples=None), files), 1, train=False)
+            return self.loader(mixes, self.eval_batch_size, train=False)
+        pairs = self._pairs(split, samples=None)
+        return self.loader(Subset(pairs, spread(range(len(pairs)), files)), 1, train=False)
 
     def _rooms(self, split: str) -> Path | None:
         return Path(self.rooms) / split if self.rooms is not None else None
@@ -132,16 +135,6 @@ class SpeechData(LightningDataModule):
             return voicebank_demand(self.root, split, **options)
         return PairedFolder(self.root, split, **options)
 
-    def _loader(self, dataset: SizedDataset, batch_size: int, *, train: bool) -> ResumableLoader:
-        return ResumableLoader(
-            dataset,
-            batch_size,
-            train=train,
-            seed=self.seed,
-            num_workers=self.num_workers if train else 0,
-            pin_memory=self._on_gpu(),
-        )
-
     def _require_root(self) -> None:
         if not self.root.is_dir():
             raise UserError(
@@ -150,21 +143,3 @@ class SpeechData(LightningDataModule):
         if self.rooms is not None:  # before minutes go into decoding the speech
             for split in SPLITS:
                 require_rooms(Path(self.rooms) / split)
-
-    def _on_gpu(self) -> bool:
-        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
-
-
-class _Spread:
-    """`count` items of a dataset, evenly spread, so that a limit does not take one speaker only."""
-
-    def __init__(self, dataset: PairedFolder, count: int) -> None:
-        self.dataset = dataset
-        size = len(dataset)
-        self.indices = range(size) if count >= size else [i * size // count for i in range(count)]
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, index: int) -> Any:
-        return self.dataset[self.indices[index]]

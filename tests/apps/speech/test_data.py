@@ -11,7 +11,7 @@ import torch
 from ornstein.cli import main
 from ornstein.errors import UserError
 from ornstein_speech import audio
-from ornstein_speech.data import SpeechData, _Spread
+from ornstein_speech.data import SpeechData
 
 DATA = Path(__file__).parents[3] / "data/speech"
 
@@ -153,22 +153,3 @@ def test_mixes_with_a_broken_recording(tmp_path: Path, speech: np.ndarray[Any, A
     put(tmp_path / "noise/train/hum/bad.wav", np.full(8000, np.nan, np.float32))
     with pytest.raises(UserError, match=r"bad\.wav holds NaN"):
         SpeechData(tmp_path).train_dataloader()
-
-
-class Numbers:
-    def __init__(self, size: int) -> None:
-        self.size = size
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __getitem__(self, index: int) -> int:
-        return index
-
-
-@pytest.mark.parametrize(
-    ("size", "count", "expected"), [(10, 5, [0, 2, 4, 6, 8]), (7, 3, [0, 2, 4]), (3, 3, [0, 1, 2]), (2, 9, [0, 1])]
-)
-def test_spread(size: int, count: int, expected: list[int]) -> None:
-    spread = _Spread(Numbers(size), count)  # type: ignore[arg-type]
-    assert [spread[i] for i in range(len(spread))] == expected
