@@ -114,8 +114,8 @@ def export(
     *,
     weights: Literal["ema", "raw"] = "ema",
     average: str | None = None,
-    info: dict[str, Any] | None = None,
-    dtype: torch.dtype | None = None,
+    half: bool = False,
+    note: str = "",
     overwrite: bool = False,
 ) -> None:
     """Turn a checkpoint of `fit` into a file for `load`.
@@ -125,8 +125,8 @@ def export(
         target: the file to write, *.safetensors.
         weights: the averaged weights or those of the last step.
         average: which average, where the run kept several; the first if None.
-        info: notes for the file; epoch and global_step are added.
-        dtype: type to store real weights in; None keeps theirs.
+        half: store real weights in float16; else in their type.
+        note: a line for the file, beside epoch and global_step.
         overwrite: replace an existing file.
 
     Raises:
@@ -141,8 +141,8 @@ def export(
     state = checkpoint.ema_state_dict(average=average) if weights == "ema" else checkpoint.state_dict
     prefix = "denoiser."
     tensors = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
-    notes = {"epoch": checkpoint.epoch, "global_step": checkpoint.global_step, **(info or {})}
-    _write(Path(target), tensors, config, notes, dtype, weights, overwrite)
+    notes = {"epoch": checkpoint.epoch, "global_step": checkpoint.global_step, **({"note": note} if note else {})}
+    _write(Path(target), tensors, config, notes, torch.float16 if half else None, weights, overwrite)
 
 
 def _spec(component: Any) -> Spec | None:

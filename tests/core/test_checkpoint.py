@@ -172,12 +172,12 @@ def fitted(tmp_path: Path, **entries: Any) -> tuple[Path, Denoiser, Denoiser]:
 
 def test_export(tmp_path: Path) -> None:
     source, raw, averaged = fitted(tmp_path)
-    export(source, tmp_path / "ema.safetensors", info={"data": "ours"})
+    export(source, tmp_path / "ema.safetensors", note="ours")
     export(source, tmp_path / "raw.safetensors", weights="raw")
     found = load(tmp_path / "ema.safetensors", "core")
     assert torch.equal(output(found.denoiser), output(averaged))
     assert found.sampler == Ancestral(3)
-    assert found.info == {"epoch": 1, "global_step": 12, "data": "ours"}
+    assert found.info == {"epoch": 1, "global_step": 12, "note": "ours"}
     assert torch.equal(output(load(tmp_path / "raw.safetensors").denoiser), output(raw))
     assert metadata(tmp_path / "raw.safetensors")["weights"] == "raw"
 

@@ -1,5 +1,7 @@
 """`ornstein.spread`."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +14,7 @@ def test_gaps_are_alike(size: int, count: int) -> None:
     found = spread(range(size), count)
     assert len(found) == min(size, count)
     assert found == sorted(set(found))
-    gaps = {after - before for before, after in zip(found, found[1:], strict=False)}
+    gaps = {after - before for before, after in pairwise(found)}
     assert not gaps or max(gaps) - min(gaps) <= 1
 
 

@@ -50,8 +50,6 @@ def export(
         UserError: not such a checkpoint, no averaged weights, something that the layout cannot say, or an unwritable
             target.
     """
-    import torch
-
     from ornstein.checkpoint import export as export_checkpoint
 
     if layout == "published":
@@ -62,10 +60,8 @@ def export(
     else:
         if autoencoder is not None:
             raise UserError("--autoencoder is for --layout published; our own files hold both networks")
-        dtype = torch.float16 if half else None
-        info = {"note": note} if note else {}
         export_checkpoint(
-            checkpoint, output, weights=weights, average=average, info=info, dtype=dtype, overwrite=overwrite
+            checkpoint, output, weights=weights, average=average, half=half, note=note, overwrite=overwrite
         )
     print(output)
     return output

@@ -45,8 +45,6 @@ def export(
         UserError: not such a checkpoint, no averaged weights, something that the layout cannot say, or an unwritable
             target.
     """
-    import torch
-
     from ornstein.checkpoint import export as export_checkpoint
     from ornstein_restoration.publish import publish
 
@@ -60,10 +58,8 @@ def export(
             raise UserError("--autoencoder is for --layout published; our own files hold both networks")
         if predictor is not None:
             raise UserError("--predictor is for --layout published; our own files hold both networks")
-        dtype = torch.float16 if half else None
-        info = {"note": note} if note else {}
         export_checkpoint(
-            checkpoint, output, weights=weights, average=average, info=info, dtype=dtype, overwrite=overwrite
+            checkpoint, output, weights=weights, average=average, half=half, note=note, overwrite=overwrite
         )
     print(output)
     return output

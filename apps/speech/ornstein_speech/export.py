@@ -42,8 +42,6 @@ def export(
         UserError: not such a checkpoint, no averaged weights, something that the layout cannot say, or an unwritable
             target.
     """
-    import torch
-
     from ornstein.checkpoint import export as export_checkpoint
     from ornstein_speech.publish import publish
 
@@ -54,10 +52,8 @@ def export(
     else:
         if default_sampler:
             raise UserError("--default_sampler is for --layout published; our own files always keep their sampler")
-        dtype = torch.float16 if half else None
-        info = {"note": note} if note else {}
         export_checkpoint(
-            checkpoint, output, weights=weights, average=average, info=info, dtype=dtype, overwrite=overwrite
+            checkpoint, output, weights=weights, average=average, half=half, note=note, overwrite=overwrite
         )
     print(output)
     return output
