@@ -3,10 +3,11 @@
 from pathlib import Path
 
 from ornstein.errors import UserError
+from ornstein.pictures.crops import Augmentation
 from ornstein.spread import spread
 from ornstein.training.data import ResumableLoader
 from ornstein.training.data_module import DataModule
-from ornstein_infrared.datasets import Augmentation, Frames
+from ornstein_infrared.datasets import Frames
 from ornstein_infrared.layouts import Layout, Pair, Split, find_pairs
 from ornstein_infrared.normalization import FixedRange, PercentileLinear
 

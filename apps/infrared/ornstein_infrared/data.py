@@ -4,10 +4,11 @@ import sys
 from pathlib import Path
 
 from ornstein.errors import UserError
+from ornstein.pictures.crops import Augmentation
 from ornstein.spread import spread
 from ornstein.training.data import ResumableLoader
 from ornstein.training.data_module import DataModule
-from ornstein_infrared.datasets import Augmentation, Frames
+from ornstein_infrared.datasets import Frames
 from ornstein_infrared.degradations import Degradation
 from ornstein_infrared.latent_frames import LatentFrames
 from ornstein_infrared.layouts import Layout, Pair, Split, find_pairs

@@ -6,7 +6,7 @@ a pure function of (seed, e, i): neither the number of workers nor the order of 
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,14 +14,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ornstein.errors import UserError
-from ornstein.pictures.degraded import Degradation, integer
+from ornstein.pictures.crops import Augmentation, augmented, check_settings, cropped
+from ornstein.pictures.degraded import Degradation
 from ornstein.training.seeds import item_generator
 from ornstein_infrared import thermal
 from ornstein_infrared.degradations.bicubic import shrink
 from ornstein_infrared.layouts import Pair
 from ornstein_infrared.normalization import FixedRange, Normalization, PercentileLinear
 
-Augmentation = Literal["none", "flip", "flip_rotate"]
 Item = dict[str, Any]
 Signals = tuple[dict[str, Tensor], tuple[float, float]]
 """Whole frames, and what 0 and 1 stand for."""
@@ -95,15 +95,9 @@ class Frames(Dataset[Item]):
         in_memory: bool = False,
         seed: int = 0,
     ) -> None:
-        if augment not in get_args(Augmentation):
-            raise UserError(f"augment is {augment!r}; use one of {', '.join(get_args(Augmentation))}")
-        if crop is not None and (crop < 1 or crop % scale):
-            raise UserError(f"a crop of {crop} pixels does not go with scale {scale}; take a multiple of it")
+        check_settings(augment, crop, scale, degradation)
         if length is not None and length < 1:
             raise UserError(f"an epoch of {length} items; give at least 1, or null")
-        made = getattr(degradation, "scale", 1)
-        if degradation is not None and made != scale:
-            raise UserError(f"the degradation shrinks {made} times, data.scale is {scale}; make them equal")
         self.pairs, self.degradation, self.scale, self.crop, self.crop_at = (
             list(pairs),
             degradation,
@@ -136,8 +130,9 @@ class Frames(Dataset[Item]):
         else:
             signals, limits = self._kept[pair] if pair in self._kept else self._read(pair)
         if self.crop is not None:
-            signals = self._cropped(signals, pair, generator)
-        signals = self._augmented(signals, generator)
+            place = generator if self.crop_at == "random" else None
+            signals = cropped(signals, self.crop, self.scale, place, pair.gt)
+        signals = augmented(signals, self.augment, generator)
         if "lq" not in signals:
             assert self.degradation is not None
             signals["lq"] = self.degradation(signals["gt"].clamp(0, 1).contiguous(), generator).image
@@ -170,34 +165,6 @@ class Frames(Dataset[Item]):
         frames = {"lq": small.values, "gt": large.values[:height, :width]}
         tensors = {name: _tensor(values, found.low, found.high) for name, values in frames.items()}
         return tensors, (found.low, found.high)
-
-    def _cropped(self, signals: dict[str, Tensor], pair: Pair, generator: torch.Generator) -> dict[str, Tensor]:
-        crop = self.crop
-        assert crop is not None
-        height, width = signals["gt"].shape[-2:]
-        if min(height, width) < crop:
-            raise UserError(f"{pair.gt} has {width} x {height} pixels, less than the crop of {crop}; lower data.crop")
-        places = []
-        for side in (height, width):
-            last = (side - crop) // self.scale
-            places.append(integer((0, last), generator) if self.crop_at == "random" else last // 2)
-        cut = {}
-        for name, signal in signals.items():
-            factor = self.scale if name == "gt" else 1
-            side = crop // self.scale * factor
-            top, left = (place * factor for place in places)
-            cut[name] = signal[:, top : top + side, left : left + side]
-        return cut
-
-    def _augmented(self, signals: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
-        if self.augment == "none":
-            return signals
-        if integer((0, 1), generator):
-            signals = {name: signal.flip(-1) for name, signal in signals.items()}
-        if self.augment == "flip_rotate":
-            turns = integer((0, 3), generator)
-            signals = {name: signal.rot90(turns, (-2, -1)) for name, signal in signals.items()}
-        return signals
 
 
 def _tensor(values: thermal.Array, low: float, high: float) -> Tensor:

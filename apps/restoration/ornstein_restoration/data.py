@@ -6,11 +6,12 @@ from typing import Any
 import torch
 
 from ornstein.errors import UserError
+from ornstein.pictures.crops import Augmentation
 from ornstein.pictures.degraded import BatchDegradation
 from ornstein.spread import spread
 from ornstein.training.data import ResumableLoader
 from ornstein.training.data_module import DataModule
-from ornstein_restoration.datasets import Augmentation, Pictures
+from ornstein_restoration.datasets import Pictures
 from ornstein_restoration.degradations import Degradation
 from ornstein_restoration.layouts import Layout, Pair, Split, find_pairs
 

@@ -9,7 +9,7 @@ function of (seed, e, i): neither the number of workers nor the order of access 
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,12 +18,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ornstein.errors import UserError
+from ornstein.pictures.crops import Augmentation, augmented, check_settings, cropped
 from ornstein.training.seeds import item_generator
 from ornstein_restoration import images
 from ornstein_restoration.degradations import Degradation
 from ornstein_restoration.layouts import Pair
 
-Augmentation = Literal["none", "flip", "flip_rotate"]
 Item = dict[str, Any]
 
 
@@ -77,19 +77,11 @@ class Pictures(Dataset[Item]):
         later: bool = False,
         seed: int = 0,
     ) -> None:
-        if augment not in get_args(Augmentation):
-            raise UserError(f"augment is {augment!r}; use one of {', '.join(get_args(Augmentation))}")
-        if crop is not None and (crop < 1 or crop % scale):
-            raise UserError(f"a crop of {crop} pixels does not go with scale {scale}; take a multiple of it")
+        check_settings(augment, crop, scale, degradation)
         if (length is not None and length < 1) or (fit is not None and fit < 16) or (resize is not None and resize < 1):
             raise UserError(f"length {length}, fit {fit} and resize {resize} must be at least 1, 16 and 1, or null")
         if scale != 1 and (fit is not None or resize is not None):
             raise UserError("fit and resize are for pictures of one size; leave them out for super-resolution")
-        made = getattr(degradation, "scale", 1)
-        if degradation is not None and made != scale:
-            raise UserError(
-                f"the degradation makes pictures {made} times smaller, data.scale is {scale}; make them equal"
-            )
         for pair in pairs:
             if pair.lq is None and degradation is None:
                 raise UserError(f"{pair.gt} has no degraded partner; name a degradation")
@@ -118,8 +110,9 @@ class Pictures(Dataset[Item]):
         generator = item_generator(self.seed, self.epoch, index)
         signals = self._read(pair)
         if self.crop is not None:
-            signals = self._cropped(signals, pair, generator)
-        signals = self._augmented(signals, generator)
+            place = generator if self.crop_at == "random" else None
+            signals = cropped(signals, self.crop, self.scale, place, pair.gt or pair.lq)
+        signals = augmented(signals, self.augment, generator)
         if "lq" not in signals:
             signals |= self._degraded(signals["gt"], generator)
         return {**{name: signal.contiguous() for name, signal in signals.items()}, "name": pair.name}
@@ -162,38 +155,6 @@ class Pictures(Dataset[Item]):
         sides = (16 * math.ceil(round(side * shrink, 6) / 16) for side in (height, width))
         return resized(picture, *sides)
 
-    def _cropped(self, signals: dict[str, Tensor], pair: Pair, generator: torch.Generator) -> dict[str, Tensor]:
-        crop = self.crop
-        assert crop is not None
-        base = signals["gt"] if "gt" in signals else signals["lq"]
-        if min(base.shape[-2:]) < crop:
-            raise UserError(
-                f"{pair.gt or pair.lq} has {_size(base)} pixels, less than the crop of {crop}; "
-                "lower data.crop or leave it out"
-            )
-        rows, columns = ((side - crop) // self.scale for side in base.shape[-2:])
-        top, left = (
-            (_integer(rows, generator), _integer(columns, generator))
-            if self.crop_at == "random"
-            else (rows // 2, columns // 2)
-        )
-        cut = {}
-        for name, signal in signals.items():
-            factor = 1 if name == "lq" else self.scale
-            side = crop // self.scale * factor
-            cut[name] = signal[:, top * factor : top * factor + side, left * factor : left * factor + side]
-        return cut
-
-    def _augmented(self, signals: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
-        if self.augment == "none":
-            return signals
-        if _integer(1, generator):
-            signals = {name: signal.flip(-1) for name, signal in signals.items()}
-        if self.augment == "flip_rotate":
-            turns = _integer(3, generator)
-            signals = {name: signal.rot90(turns, (-2, -1)) for name, signal in signals.items()}
-        return signals
-
     def _degraded(self, clean: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         assert self.degradation is not None
         height, width = (side - side % self.scale for side in clean.shape[-2:])
@@ -214,11 +175,6 @@ def resized(picture: Tensor, height: int, width: int) -> Tensor:
         for channel in picture.numpy()
     ]
     return torch.from_numpy(np.stack(channels)).clamp(0, 1)
-
-
-def _integer(last: int, generator: torch.Generator) -> int:
-    """A draw of 0, ..., last, all alike."""
-    return int(torch.randint(last + 1, (), generator=generator))
 
 
 def _size(picture: Tensor) -> str:

@@ -207,7 +207,7 @@ def test_pictures_that_do_not_fit(tmp_path: Path, pairs: list[Pair], save: Save)
         ({"crop": 0}, "crop of 0"),
         ({"length": 0}, "at least 1"),
         ({"scale": 2, "resize": 32}, "super-resolution"),
-        ({"degradation": NoisyHalf()}, "2 times smaller"),
+        ({"degradation": NoisyHalf()}, "shrinks 2 times"),
     ],
 )
 def test_settings_that_do_not_fit(options: dict[str, Any], message: str, pairs: list[Pair]) -> None:
