@@ -2,11 +2,8 @@
 
 import io
 import json
-import struct
-import warnings
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ornstein.errors import UserError
+from ornstein.pictures import damage
 from ornstein.pictures.exif import ORIENTATION, kept, texts
 from ornstein_infrared import flir
 from ornstein_infrared.encoding import KEPT_TAGS, MEANING_TAG, MEANING_TEXT, NODATA_TAG, TEXT_TAGS, About, Meaning, Tag
@@ -45,37 +43,10 @@ class Decoded:
     notes: tuple[str, ...] = ()
 
 
-@contextmanager
-def told(path: Path) -> Iterator[None]:
+def told(path: Path) -> AbstractContextManager[None]:
     """Whatever a decoder raises on a damaged file, in a line."""
-    from PIL import Image as PIL
-    from tifffile import TiffFileError
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", PIL.DecompressionBombWarning)  # half as many pixels as the error
-            yield
-    except PIL.DecompressionBombError:
-        raise UserError(f"{path} has more pixels than any camera; cut it into parts") from None
-    except PIL.UnidentifiedImageError:
-        raise UserError(f"{path} is no frame that can be read; give PNG, JPEG, TIFF, BMP, FFF or SEQ") from None
-    except (
-        OSError,
-        EOFError,
-        IndexError,
-        KeyError,
-        MemoryError,
-        OverflowError,
-        RuntimeError,
-        SyntaxError,
-        TiffFileError,
-        TypeError,
-        ValueError,
-        struct.error,
-        zlib.error,
-    ) as error:
-        reason = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
-        raise UserError(f"{path} is damaged or cannot be read ({reason}); export or copy it again") from None
+    unknown = "is no frame that can be read; give PNG, JPEG, TIFF, BMP, FFF or SEQ"
+    return damage.told(path, "has more pixels than any camera; cut it into parts", unknown)
 
 
 def pages(path: Path) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from ornstein.errors import UserError
+from ornstein.finding import by_name
 from ornstein.training.seeds import derive_seed
 from ornstein_infrared import thermal
 
@@ -108,27 +109,16 @@ def _has_frames(folder: Path) -> bool:
     return any(path.suffix.lower() in thermal.READABLE for path in folder.iterdir())
 
 
-def _frames(folder: Path) -> dict[str, Path]:
-    """Name -> file; raises UserError if two have one name."""
-    found: dict[str, Path] = {}
-    for path in thermal.find(folder):
-        name = path.relative_to(folder).with_suffix("").as_posix()
-        if name in found:
-            raise UserError(f"{found[name]} and {path} have one name; remove one of them")
-        found[name] = path
-    return dict(sorted(found.items()))
-
-
 def _pairs(folder: Path, scale: int) -> list[Pair]:
-    large = _frames(folder)
+    large = by_name(folder, thermal.find(folder))
     hot = folder.parent / "hot"
-    marks = _frames(hot) if hot.is_dir() else {}
+    marks = by_name(hot, thermal.find(hot)) if hot.is_dir() else {}
     names = [name.format(scale=scale) for name in SMALL]
     beside = next((folder.parent / name for name in names if (folder.parent / name).is_dir()), None)
     if beside is None or beside == folder:
         return [Pair(name, path, hot=marks.get(name)) for name, path in large.items()]
     small: dict[str, Path] = {}
-    for name, path in _frames(beside).items():
+    for name, path in by_name(beside, thermal.find(beside)).items():
         stem = name.removesuffix(f"x{scale}") if name.removesuffix(f"x{scale}") in large else name
         if stem in small:
             raise UserError(f"{small[stem]} and {path} belong to one frame; remove one of them")

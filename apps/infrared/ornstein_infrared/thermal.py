@@ -11,6 +11,7 @@ from typing import Any, Literal, cast, get_args
 import numpy as np
 import numpy.typing as npt
 
+from ornstein import finding
 from ornstein.errors import UserError
 from ornstein.jobs import FileKind
 from ornstein.pictures.exif import upright
@@ -102,21 +103,7 @@ def find(path: str | Path) -> list[Path]:
     Raises:
         UserError: there is no such path, or no frame in the folder.
     """
-    path = Path(path)
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise UserError(f"there is no file or folder {path}; check the name")
-    found = [
-        file
-        for file in path.rglob("*")
-        if file.suffix.lower() in READABLE
-        and file.is_file()
-        and not any(part.startswith(".") for part in file.relative_to(path).parts)
-    ]
-    if not found:
-        raise UserError(f"{path} holds no frames; give a folder with {', '.join(READABLE)} files")
-    return sorted(found, key=lambda file: file.relative_to(path).as_posix())
+    return finding.find(path, READABLE, "frames")
 
 
 FRAMES = FileKind("frame", find, READABLE, (".png", ".tif", ".tiff", ".bmp"), ".tif")
@@ -125,7 +112,7 @@ FRAMES = FileKind("frame", find, READABLE, (".png", ".tif", ".tiff", ".bmp"), ".
 
 def pages(path: str | Path) -> int:
     """How many frames a file has."""
-    path = _checked(path)
+    path = finding.existing(path, "frame")
     with decoding.told(path):
         return decoding.pages(path)
 
@@ -156,7 +143,7 @@ def read(
         UserError: no such file, not a frame, damaged, a side below 8 pixels, several pages and none chosen, a type that
             no camera writes, or no pixel that measured anything.
     """
-    path = _checked(path)
+    path = finding.existing(path, "frame")
     with decoding.told(path):
         raw = decoding.decode(path, page, constants=not counts)
     stored, notes, planck = raw.values, list(raw.notes), raw.planck
@@ -238,15 +225,6 @@ def write(
     factor = values.shape[1] / like.size[1]
     meaning = encoding.Meaning(like.scale.gain, like.scale.offset, like.unit, like.planck)
     encoding.encode(path, stored, like.about, meaning, factor, overwrite)
-
-
-def _checked(path: str | Path) -> Path:
-    path = Path(path)
-    if path.is_dir():
-        raise UserError(f"{path} is a folder; give a frame")
-    if not path.exists():
-        raise UserError(f"there is no file {path}; check the name")
-    return path
 
 
 def _unit(dtype: np.dtype[Any]) -> Unit:

@@ -5,9 +5,6 @@ that has 8 bits; imagecodecs and tifffile do the pictures with 16 bits, which Pi
 colours. Nothing here imports torch.
 """
 
-import struct
-import warnings
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ornstein import finding
 from ornstein.errors import UserError
+from ornstein.pictures.damage import told
 from ornstein.pictures.exif import ORIENTATION, for_size, kept, upright
 from ornstein_restoration.codecs import eight_bits, from_cmyk, save, sixteen_bits
 
@@ -75,21 +74,7 @@ def find(path: str | Path) -> list[Path]:
     Raises:
         UserError: there is no such path, or no picture in the folder.
     """
-    path = Path(path)
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise UserError(f"there is no file or folder {path}; check the name")
-    found = [
-        file
-        for file in path.rglob("*")
-        if file.suffix.lower() in FORMATS
-        and file.is_file()
-        and not any(part.startswith(".") for part in file.relative_to(path).parts)
-    ]
-    if not found:
-        raise UserError(f"{path} holds no pictures; give a folder with {', '.join(FORMATS)} files")
-    return sorted(found, key=lambda file: file.relative_to(path).as_posix())
+    return finding.find(path, FORMATS, "pictures")
 
 
 def size(path: str | Path) -> tuple[int, int]:
@@ -170,42 +155,16 @@ def write(
 def _opened(path: Path) -> "Iterator[PIL.Image]":
     """The file in Pillow, its header read; whatever goes wrong inside is told in a line."""
     from PIL import Image as PIL
-    from tifffile import TiffFileError
 
-    if path.is_dir():
-        raise UserError(f"{path} is a folder; give a picture")
-    if not path.exists():
-        raise UserError(f"there is no file {path}; check the name")
-    try:
-        # By a file, not by its name: Pillow maps the file of a name into memory, and then turns grey TIFF wrongly.
-        with path.open("rb") as file:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", PIL.DecompressionBombWarning)  # half as many pixels as the error below
-                picture = PIL.open(file, formats=tuple(dict.fromkeys(FORMATS.values())))
-            frames = getattr(picture, "n_frames", 1)
-            if frames > 1 and picture.format != "MPO":  # the further pictures of a camera's MPO are previews
-                raise UserError(f"{path} holds {frames} frames or pages; give a file with one picture")
-            yield picture
-    except PIL.DecompressionBombError:
-        raise UserError(f"{path} has more than 179 million pixels; cut it into parts") from None
-    except PIL.UnidentifiedImageError:
-        raise UserError(f"{path} is not a picture that can be read; give PNG, JPEG, TIFF, WebP or BMP") from None
-    except (
-        OSError,
-        EOFError,
-        IndexError,
-        KeyError,
-        OverflowError,
-        RuntimeError,
-        SyntaxError,
-        TiffFileError,
-        TypeError,
-        ValueError,
-        struct.error,
-        zlib.error,
-    ) as error:  # what the decoders raise on damaged files
-        reason = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
-        raise UserError(f"{path} is damaged or cannot be read ({reason}); export or copy it again") from None
+    finding.existing(path, "picture")
+    unknown = "is not a picture that can be read; give PNG, JPEG, TIFF, WebP or BMP"
+    # By a file, not by its name: Pillow maps the file of a name into memory, and then turns grey TIFF wrongly.
+    with told(path, "has more than 179 million pixels; cut it into parts", unknown), path.open("rb") as file:
+        picture = PIL.open(file, formats=tuple(dict.fromkeys(FORMATS.values())))
+        frames = getattr(picture, "n_frames", 1)
+        if frames > 1 and picture.format != "MPO":  # the further pictures of a camera's MPO are previews
+            raise UserError(f"{path} holds {frames} frames or pages; give a file with one picture")
+        yield picture
 
 
 def _image(values: npt.NDArray[Any]) -> Image:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from ornstein.errors import UserError
+from ornstein.finding import by_name
 from ornstein.training.seeds import derive_seed
 from ornstein_restoration import images
 
@@ -269,13 +270,7 @@ def _pictures(folder: Path) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}; check the layout of the data set")
-    found: dict[str, Path] = {}
-    for path in images.find(folder):
-        name = path.relative_to(folder).with_suffix("").as_posix()
-        if name in found:
-            raise UserError(f"{found[name]} and {path} have one name; remove one of them")
-        found[name] = path
-    return dict(sorted(found.items()))
+    return by_name(folder, images.find(folder))
 
 
 def _key(name: str) -> str:

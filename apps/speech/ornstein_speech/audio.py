@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ornstein import finding
 from ornstein.errors import UserError
 from ornstein.files import atomic_path
 
@@ -277,12 +278,7 @@ def find(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}; check the path")
-    found = []
-    for path in folder.rglob("*"):
-        parts = path.relative_to(folder).parts
-        if path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in parts) and path.is_file():
-            found.append(path)
-    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+    return finding.inside(folder, SUFFIXES)
 
 
 def decode_g722(data: bytes) -> np.ndarray[Any, np.dtype[np.int16]]:
