@@ -98,8 +98,8 @@ def measure(systems: Sequence[System], options: argparse.Namespace, baselines: b
             settings = {"place": options.place, "mixes": options.mixes, "systems": about, "baselines": list(methods)}
             name = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]
             journal = Journal(Result, options.work / name, settings)
-            work = Work(own, methods, rate, 0, False, journal, sounds=False)
-            work.run(items, range(total), executor, 8 * max(options.workers, 1), not sys.stderr.isatty())
+            work = Work(items, own, methods, rate, 0, False, journal, sounds=False)
+            work.run(range(total), executor, 8 * max(options.workers, 1), not sys.stderr.isatty())
             results = [journal.results[index, method] for method in [*methods, *own] for index in range(total)]
             yield from rows_of(results, system, about, options.place)
             journal.remove()  # after the rows are written

@@ -45,6 +45,10 @@ class Scored(Protocol):
     def scores(self) -> dict[str, float]:
         """Metrics by name."""
 
+    @property
+    def error(self) -> str:
+        """Why there are none; empty where all went well."""
+
 
 R = TypeVar("R", bound=Scored)
 

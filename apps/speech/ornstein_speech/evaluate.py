@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ornstein.errors import UserError
-from ornstein.journal import FOLDER, Journal, holds_any, make_room
+from ornstein.journal import Journal
 from ornstein.report import text_table, write_json
-from ornstein.shards import shard
-from ornstein.workers import pool
+from ornstein.scoring import FILES, begin, refuse_two_ways
 from ornstein_speech.enhance import PrecisionName
 from ornstein_speech.results import NOISY, VERSION, Result, condition_tables, main_table, summarize, write_csv
 from ornstein_speech.scoring import Method, Work
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from torch.utils.data import Dataset
 
     from ornstein_speech.enhance import Enhancer
-
-FILES = ("scores.csv", "summary.json", "report.html")
 
 
 def evaluate(
@@ -92,19 +89,12 @@ def evaluate(
         raise UserError("--mixes and --limit must be at least 1, --workers and --examples at least 0")
     if rate is not None and rate < 8000:
         raise UserError(f"--rate is {rate} Hz; PESQ and ESTOI want 8000 Hz or more")
-    if systems is not None and (checkpoint, steps, sampler) != (None, None, None):
-        raise UserError(
-            "--systems names checkpoints, samplers and steps by itself; leave --checkpoint, --sampler and --steps out"
-        )
+    refuse_two_ways(systems, checkpoint, steps, sampler)
     chosen = [System.parse(text) for text in systems] if systems is not None else combine(checkpoint, sampler, steps)
-    own = shard()
     output = None if output is None else Path(output)
-    if output is None and own.count > 1:
-        raise UserError(f"{own.count} processes share this evaluation; give them one folder with -o")
-    if output is not None:
-        if own.rank > 0 and holds_any(output, FILES) and not (output / FOLDER).is_dir():
-            return {}  # the first process says what is to be said
-        make_room(output, FILES, own, overwrite)
+    own = begin(output, overwrite)
+    if own is None:
+        return {}
     enhancers = load(chosen, device=own.device(device), batch=batch, precision=precision, compile=compile)
     ran = next(iter(enhancers.values())).precision + (", compiled" if compile else "")
     rate = rate or _common_rate(list(enhancers.values()))
@@ -128,20 +118,10 @@ def evaluate(
         "examples": examples,
     }
     journal = Journal(Result, output, settings, own)
-    work = Work(enhancers, methods, rate, seed, with_dnsmos, journal, sounds=examples > 0)
-    try:
-        with pool(workers) as executor:
-            work.run(items, range(own.rank, total, own.count), executor, 8 * max(workers, 1), quiet)
-    except KeyboardInterrupt:
-        if output is not None and not quiet:
-            print(f"what is scored is kept in {output / FOLDER}; the same command goes on", file=sys.stderr)
-        raise
-    if own.rank > 0:
+    work = Work(items, enhancers, methods, rate, seed, with_dnsmos, journal, sounds=examples > 0)
+    everything = work.complete(total, own, output, workers, 8 * max(workers, 1), quiet)
+    if everything is None:
         return {}
-    expected = [(index, name) for index in range(total) for name in (*methods, *enhancers)]
-    journal.wait(expected, lambda text: None if quiet else print(text, file=sys.stderr))
-
-    everything = [journal.results[key] for key in expected]
     failed = {result.index: f"{result.file}: {result.error}" for result in everything if result.error}
     for message in failed.values():
         print(f"failed: {message}", file=sys.stderr)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ornstein.errors import UserError
-from ornstein.journal import FOLDER, Journal, holds_any, make_room
+from ornstein.journal import Journal
 from ornstein.pictures.results import (
     INPUT,
     Result,
@@ -20,8 +20,8 @@ from ornstein.pictures.results import (
 )
 from ornstein.pictures.systems import System
 from ornstein.report import text_table, write_json
-from ornstein.shards import Shard, shard
-from ornstein.workers import pool
+from ornstein.scoring import FILES
+from ornstein.shards import Shard
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
     from ornstein.pictures.restorer import PictureRestorer
     from ornstein.pictures.scoring import Trial
-
-FILES = ("scores.csv", "summary.json", "report.html")
 
 
 def check_counts(limit: int | None, workers: int, examples: int, seeds: Sequence[int]) -> None:
@@ -41,23 +39,6 @@ def check_counts(limit: int | None, workers: int, examples: int, seeds: Sequence
         )
     if len(set(seeds)) < len(seeds):
         raise UserError(f"--seeds {' '.join(map(str, seeds))} names one twice; a seed gives the same result again")
-
-
-def begin(output: Path | None, overwrite: bool) -> Shard | None:
-    """This process among those that share the evaluation, with room made in `output`; None where there is no more to
-    do: the first process says what is to be said.
-
-    Raises:
-        UserError: several processes without a folder, or one with results.
-    """
-    own = shard()
-    if output is None and own.count > 1:
-        raise UserError(f"{own.count} processes share this evaluation; give them one folder with -o")
-    if output is not None:
-        if own.rank > 0 and holds_any(output, FILES) and not (output / FOLDER).is_dir():
-            return None
-        make_room(output, FILES, own, overwrite)
-    return own
 
 
 def common_scale(restorers: "Mapping[str, PictureRestorer[Any]]", default: int = 1) -> int:
@@ -146,18 +127,9 @@ class Evaluation:
         journal = Journal(Result, output, self.settings, own)
         keep = output is not None and examples > 0
         work = Work(self.restorers, self.baseline, self.trial, self.seeds, journal, keep)
-        try:
-            with pool(workers) as executor:
-                work.run(range(own.rank, self.total, own.count), executor, 4 * max(workers, 1), quiet)
-        except KeyboardInterrupt:
-            if output is not None and not quiet:
-                print(f"what is scored is kept in {output / FOLDER}; the same command goes on", file=sys.stderr)
-            raise
-        if own.rank > 0:
+        found = work.complete(self.total, own, output, workers, 4 * max(workers, 1), quiet)
+        if found is None:
             return {}
-        expected = [(index, name) for index in range(self.total) for name in work.names]
-        journal.wait(expected, lambda text: None if quiet else print(text, file=sys.stderr))
-        found = [journal.results[key] for key in expected]
         failed = {result.index: f"{result.file}: {result.error}" for result in found if result.error}
         results = [result for result in found if result.index not in failed]
         if not results:

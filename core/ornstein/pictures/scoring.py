@@ -1,20 +1,19 @@
 """The work of an evaluation: restoring on the device while other processes score what is done."""
 
-import sys
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from ornstein import scoring
 from ornstein.errors import UserError
 from ornstein.files import atomic_path
 from ornstein.journal import Journal
 from ornstein.pictures.results import INPUT, Result
-from ornstein.workers import bar, finished
 
 Array = npt.NDArray[np.floating[Any]]
 
@@ -52,7 +51,7 @@ class Trial(Protocol):
         """Of `score`, behind the estimate; they go to another process."""
 
 
-class Work:
+class Work(scoring.Work[Result]):
     """Restores on the device and, at the same time, scores in other processes.
 
     Args:
@@ -63,6 +62,9 @@ class Work:
         journal: takes the results.
         keep: whether results wait as pictures for the report.
     """
+
+    unit = "picture"
+    mistakes = (UserError, ValueError)
 
     def __init__(
         self,
@@ -78,67 +80,25 @@ class Work:
         self.names = [*([INPUT] if baseline else []), *restorers]
         self.warm: set[tuple[Any, ...]] = set()
 
-    def run(self, share: Sequence[int], executor: Executor, queue: int, quiet: bool) -> None:
-        """Put the results of the pictures in `share` into the journal, but for those that it holds.
+    def item(self, index: int) -> Any:
+        return self.trial.item(index)
 
-        A picture that cannot be read, restored or scored gives a result that says why. `executor` scores; at most
-        `queue` results wait for it.
-        """
-        kept = sum(self._done(index, name) for index in share for name in self.names)
-        if kept and not quiet:
-            print(f"going on: {kept} of {len(share) * len(self.names)} scores are there already", file=sys.stderr)
-        pending: set[Future[Result]] = set()
-        with bar(len(share), quiet, "picture") as advance:
-            for index in share:
-                left = [name for name in self.names if not self._done(index, name)]
-                try:
-                    item = self.trial.item(index) if left else None
-                except (UserError, ValueError) as error:
-                    self._fail(index, left, error)
-                    left = []
-                for name in left:
-                    try:
-                        arguments = self._job(item, index, name)
-                    except (UserError, ValueError) as error:
-                        self._fail(index, [name], error)
-                        continue
-                    job = executor.submit(_score, *arguments)
-                    job.add_done_callback(self._keep)
-                    pending.add(job)
-                    while len(pending) > queue:  # large pictures must not pile up
-                        pending -= finished(wait(pending, return_when=FIRST_COMPLETED).done)
-                    self.journal.check()
-                advance()
-            finished(wait(pending).done)
-        self.journal.check()
+    def failure(self, item: Any, index: int, name: str, error: Exception) -> Result:
+        return Result(index, self.trial.name(index), name, {}, error=str(error))
 
-    def _done(self, index: int, name: str) -> bool:
-        """What failed is tried again by the next run."""
-        found = self.journal.results.get((index, name))
-        return found is not None and not found.error
-
-    def _fail(self, index: int, names: Sequence[str], error: Exception) -> None:
-        for name in names:
-            self.journal.add(Result(index, self.trial.name(index), name, {}, error=str(error)))
-
-    def _keep(self, job: "Future[Result]") -> None:
-        if not job.cancelled() and job.exception() is None:
-            self.journal.add(job.result())
-
-    def _job(self, item: Any, index: int, name: str) -> tuple[Any, ...]:
-        """The arguments of `_score`; a network has run when this returns."""
+    def job(self, item: Any, index: int, name: str) -> Callable[[], Result]:
         about: dict[str, Any] = {"index": index, "file": self.trial.name(index), "system": name}
         path = self.journal.estimate(index, self.names.index(name), ".png") if self.keep else None
         common = (self.trial.score, self.trial.arguments(item), path)
         if name == INPUT:
-            return about, [self.trial.start(item)], *common
+            return partial(_score, about, [self.trial.start(item)], *common)
         from ornstein.hardware import machine
 
         restorer = self.restorers[name]
         about["first"] = self._prepare(name, item)
         runs = [self._timed(restorer, item, seed) for seed in self.seeds]
         about |= {"seconds": sum(seconds for _, seconds in runs) / len(runs), "machine": machine(restorer.device)}
-        return about, [result for result, _ in runs], *common
+        return partial(_score, about, [result for result, _ in runs], *common)
 
     def _timed(self, restorer: Any, item: Any, seed: int) -> tuple[Array, float]:
         """The result and its seconds; it is on the CPU, so the device has finished."""

@@ -14,8 +14,8 @@ from PIL import Image
 
 from ornstein.cli import main
 from ornstein.errors import UserError
-from ornstein.pictures.evaluation import FILES
 from ornstein.pictures.results import INPUT
+from ornstein.scoring import FILES
 from ornstein_infrared import Infrared, evaluate, simulate, thermal
 from ornstein_infrared.evaluate import held_out
 from ornstein_infrared.metrics import psnr_gray

@@ -18,11 +18,11 @@ from ornstein.errors import UserError
 from ornstein.journal import FOLDER
 from ornstein.networks.unet import UNet
 from ornstein.parameterization import OneShot
-from ornstein.pictures.evaluation import FILES
 from ornstein.pictures.results import INPUT
 from ornstein.pictures.systems import System, combine
 from ornstein.process.residual_shift import ResidualShift
 from ornstein.samplers.ancestral import Ancestral
+from ornstein.scoring import FILES
 from ornstein_restoration.evaluate import evaluate, held_out
 from ornstein_restoration.metrics import psnr_rgb
 from ornstein_restoration.representation import PictureSpace

@@ -21,9 +21,10 @@ from ornstein.networks.ncsnpp import NCSNpp
 from ornstein.parameterization import X0
 from ornstein.process.bridge import SchroedingerBridge
 from ornstein.samplers.ancestral import Ancestral
+from ornstein.scoring import FILES
 from ornstein_speech import audio, baselines, scoring
 from ornstein_speech.demo import recordings
-from ornstein_speech.evaluate import FILES, evaluate, held_out
+from ornstein_speech.evaluate import evaluate, held_out
 from ornstein_speech.representation import CompressedSpectrogram
 from ornstein_speech.results import Result
 
