@@ -89,29 +89,33 @@ def unread(inputs: Path | str | Sequence[Path] | Sequence[str], output: Path, ki
 
 def run_jobs(
     work: Sequence[tuple[Path, Path]],
-    each: Callable[[Path, Path, Callable[[float], None]], None],
+    each: Callable[[Path, Path, Callable[[float], None]], str | None],
     units: str,
     quiet: bool,
     others: Sequence[Path] = (),
+    sizes: Sequence[float] | None = None,
 ) -> list[Path]:
     """Do all files; one that fails does not stop the others, and is told of at the end. Returns those written.
 
     Args:
         work: of `find_jobs`.
-        each: makes the second file of the first one, and tells the share done since it last did.
+        each: makes the second file of the first one, and tells how many units are done since it last did; returns a
+            remark, or None.
         units: what the bar counts.
         quiet: no bar, no list of what is written, and no note of `others`.
         others: of `unread`, told of at the end.
+        sizes: units of every file; default: 1.
 
     Raises:
         UserError: files failed.
     """
     written: list[Path] = []
     failed = 0
-    with _progress(len(work), units, quiet) as bar:
-        for source, target in work:
+    sizes = [1] * len(work) if sizes is None else sizes
+    with _progress(round(sum(sizes), 1), units, quiet) as bar:
+        for done, (source, target) in enumerate(work, start=1):
             try:
-                each(source, target, bar)
+                remark = each(source, target, bar)
             except UserError as error:
                 if len(work) == 1:
                     raise
@@ -119,9 +123,11 @@ def run_jobs(
                 bar.message(f"failed: {error}", sys.stderr)
             else:
                 written.append(target)
+                if remark:
+                    bar.message(f"note: {remark}", sys.stderr)
                 if not quiet:
                     bar.message(str(target), sys.stdout)
-            bar.finish(len(written) + failed)
+            bar.finish(sum(sizes[:done]))
     if others and not quiet:
         endings = ", ".join(sorted({file.suffix or file.name for file in others}))
         some = "1 file" if len(others) == 1 else f"{len(others)} files"
@@ -133,21 +139,21 @@ def run_jobs(
 
 
 class _Bar:
-    """A bar over files with the time left, and lines printed above it."""
+    """A bar over units with the time left, and lines printed above it."""
 
-    def __init__(self, count: int, units: str, quiet: bool) -> None:
+    def __init__(self, total: float, units: str, quiet: bool) -> None:
         from tqdm import tqdm
 
         self.bar = tqdm(
-            total=count,
+            total=total,
             disable=True if quiet else None,  # None: no bar where stderr is no terminal
             bar_format=f"{{l_bar}}{{bar}}| {{n:.1f}}/{{total}} {units} [{{elapsed}}<{{remaining}}]",
         )
 
-    def __call__(self, share: float) -> None:
-        self.bar.update(min(share, max(0.0, self.bar.total - self.bar.n)))
+    def __call__(self, units: float) -> None:
+        self.bar.update(min(units, max(0.0, self.bar.total - self.bar.n)))
 
-    def finish(self, done: int) -> None:
+    def finish(self, done: float) -> None:
         self.bar.update(done - self.bar.n)
 
     def message(self, text: str, file: TextIO) -> None:
@@ -155,8 +161,8 @@ class _Bar:
 
 
 @contextlib.contextmanager
-def _progress(count: int, units: str, quiet: bool) -> Iterator[_Bar]:
-    bar = _Bar(count, units, quiet)
+def _progress(total: float, units: str, quiet: bool) -> Iterator[_Bar]:
+    bar = _Bar(total, units, quiet)
     try:
         yield bar
     finally:

@@ -4,15 +4,15 @@ import contextlib
 import copy
 import errno
 import math
-import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from ornstein import jobs
 from ornstein.errors import UserError
 from ornstein.files import check_target
-from ornstein_speech.jobs import find_jobs, show_progress
+from ornstein_speech.jobs import find_jobs, seconds
 from ornstein_speech.solvers import GridName, SamplerName
 
 if TYPE_CHECKING:
@@ -83,37 +83,20 @@ def enhance(
 
     if sample_rate is not None and not 1 <= sample_rate <= 655350:
         raise UserError(f"--sample_rate {sample_rate} is no rate in Hz; try 16000 or leave it out")
-    jobs = find_jobs(inputs, Path(output))
-    several = len(jobs) > 1
-    if not several:
-        audio.info(jobs[0][0])
-        check_target(jobs[0][1], overwrite)
+    work = find_jobs(inputs, Path(output))
+    if len(work) == 1:
+        audio.info(work[0][0])
+        check_target(work[0][1], overwrite)
     else:
         check_target(Path(output) / "any", overwrite)  # once, and not again for every file
     enhancer = Enhancer(
         checkpoint, steps=steps, sampler=sampler, device=device, batch=batch, precision=precision, compile=compile
     )
-    written: list[Path] = []
-    failed = 0
-    with show_progress(jobs, quiet) as advance:
-        for source, target in jobs:
-            try:
-                remark = _enhance_file(enhancer, source, target, seed, sample_rate, overwrite, advance)
-            except UserError as error:
-                if not several:
-                    raise
-                failed += 1
-                advance.message(f"failed: {error}", sys.stderr)
-            else:
-                written.append(target)
-                if remark:
-                    advance.message(f"note: {remark}", sys.stderr)
-                if not quiet:
-                    advance.message(str(target), sys.stdout)
-    if failed:
-        others = "; the others are written" if written else ""
-        raise UserError(f"{failed} of {len(jobs)} files failed, see above{others}")
-    return written
+
+    def enhance_file(source: Path, target: Path, on_progress: Callable[[float], None]) -> str | None:
+        return _enhance_file(enhancer, source, target, seed, sample_rate, overwrite, on_progress)
+
+    return jobs.run_jobs(work, enhance_file, "s of sound", quiet, sizes=seconds(work))
 
 
 class Enhancer:
