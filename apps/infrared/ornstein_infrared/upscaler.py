@@ -5,14 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ornstein.errors import UserError
-from ornstein.pictures.restorer import BlendName, PictureRestorer, PrecisionName
-from ornstein.pictures.solvers import SamplerName
+from ornstein.pictures.restorer import BlendName, PictureRestorer
 from ornstein_infrared.guidance import GuidanceName, guide
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-    import torch
 
     from ornstein.guidance.guide import TileGuide
     from ornstein_infrared.normalization import Normalization, Normalized
@@ -33,36 +31,22 @@ class Infrared(PictureRestorer[Any]):
         self,
         checkpoint: "Path | str | None" = None,
         *,
-        steps: int | None = None,
-        sampler: SamplerName | None = None,
         guidance: GuidanceName = "off",
         guidance_scale: float | None = None,
         features: "Path | str | None" = None,
-        device: "str | torch.device" = "auto",
-        tile: int | None = None,
-        overlap: int | None = None,
         blend: BlendName = "outputs",
-        batch: int = 1,
-        precision: PrecisionName = "auto",
-        compile: bool = False,
+        **options: Any,
     ) -> None:
-        """Load `checkpoint`, or the shipped weights; the options are those of `upscale`."""
+        """Load `checkpoint`, or the shipped weights; the options are those of `upscale` and `PictureRestorer`."""
         from ornstein_infrared.representation import ThermalSpace
 
         super().__init__(
             shipped() if checkpoint is None else checkpoint,
             "infrared",
             ThermalSpace,
-            steps=steps,
-            sampler=sampler,
-            device=device,
-            tile=tile,
-            overlap=overlap,
             blend=blend,
-            batch=batch,
-            precision=precision,
-            compile=compile,
             gradients=guidance != "off",
+            **options,
         )
         if guidance != "off" and blend == "steps":
             raise UserError("guidance looks at tiles one by one; leave --blend steps or --guidance out")

@@ -5,13 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ornstein.errors import UserError
-from ornstein.pictures.restorer import BlendName, PictureRestorer, PrecisionName
-from ornstein.pictures.solvers import SamplerName
+from ornstein.pictures.restorer import PictureRestorer
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-    import torch
     from torch import Tensor
 
     from ornstein.denoiser import Denoiser
@@ -20,37 +18,11 @@ if TYPE_CHECKING:
 class Restorer(PictureRestorer[Any]):
     """A loaded checkpoint, ready for pictures: `restorer(picture)`."""
 
-    def __init__(
-        self,
-        checkpoint: "Path | str",
-        *,
-        steps: int | None = None,
-        sampler: SamplerName | None = None,
-        device: "str | torch.device" = "auto",
-        tile: int | None = None,
-        overlap: int | None = None,
-        blend: BlendName = "outputs",
-        batch: int = 1,
-        precision: PrecisionName = "auto",
-        compile: bool = False,
-    ) -> None:
-        """Load `checkpoint`; the options are those of `restore`."""
+    def __init__(self, checkpoint: "Path | str", *, tile: int | None = None, **options: Any) -> None:
+        """Load `checkpoint`; the options are those of `restore` and `PictureRestorer`."""
         from ornstein_restoration.representation import PictureSpace
 
-        super().__init__(
-            checkpoint,
-            "restoration",
-            PictureSpace,
-            steps=steps,
-            sampler=sampler,
-            device=device,
-            tile=tile,
-            overlap=overlap,
-            blend=blend,
-            batch=batch,
-            precision=precision,
-            compile=compile,
-        )
+        super().__init__(checkpoint, "restoration", PictureSpace, tile=tile, **options)
         side = _only_side(self.model.denoiser)
         if side is not None:
             if tile not in (None, side):

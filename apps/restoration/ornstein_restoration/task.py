@@ -1,44 +1,33 @@
 """Training of an image restorer."""
 
-import math
 import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from ornstein.checkpoint import load
 from ornstein.errors import UserError
 from ornstein.latent import LatentDenoiser
-from ornstein.pictures.sampling import Model, restore_picture
 from ornstein.process.resfusion import Resfusion
-from ornstein.published_shift import fill_autoencoder
-from ornstein.tiles import Tiling
 from ornstein.training.data import is_repeat
-from ornstein.training.seeds import derive_seed
-from ornstein.training.task import Batch, Task
+from ornstein.training.pictures import PERFECT, PictureTask
+from ornstein.training.task import Batch
 from ornstein_restoration import images
 from ornstein_restoration.generate import generates
 from ornstein_restoration.metrics import psnr_rgb, ssim_rgb_uniform
 from ornstein_restoration.representation import PictureSpace
 
-PERFECT = 100.0
-"""PSNR in dB that counts for a picture restored without error."""
 
-
-class RestorationTask(Task):
+class RestorationTask(PictureTask):
     """Trains a denoiser on pictures; validation restores whole pictures and scores them.
 
-    The other arguments are those of `Task`.
+    The other arguments are those of `PictureTask` and `Task`.
 
     Args:
         representation: pictures to what the process runs on.
         predictor_from: an exported checkpoint of a regression network, for the `predictor` of the denoiser (the g of
             UPSR); init_from and a Lightning checkpoint win over it.
-        autoencoder_from: autoencoder_vq_f4.pth or one of our files, for the autoencoder of the denoiser (ResShift on
-            latents); the same wins over it.
-        tile: side of the tiles of pictures in validation, in pixels of the degraded picture; null for whole pictures.
     """
 
     app: ClassVar[str] = "restoration"
@@ -49,15 +38,11 @@ class RestorationTask(Task):
         *,
         representation: PictureSpace = PictureSpace(),  # noqa: B008  # frozen
         predictor_from: Path | None = None,
-        autoencoder_from: Path | None = None,
-        tile: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.representation = representation
         self.predictor_from = predictor_from
-        self.autoencoder_from = autoencoder_from
-        self.tiling = None if tile is None else Tiling(size=tile, overlap=tile // 8)
 
     def prepare_batch(self, batch: Batch) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
         """x0 and y in [-1, 1] of the clean and the degraded pictures, and the mask where the network wants one."""
@@ -81,20 +66,12 @@ class RestorationTask(Task):
                 "the predictor of this model has random weights; train it first, as with photos_x4_atd.yaml, "
                 "and give model.predictor_from"
             )
-        if self.autoencoder_from is not None:
-            fill_autoencoder(self.denoiser, self.autoencoder_from, self.app)
-        elif self._is_random("autoencoder", stage):
+        if self.autoencoder_from is None and self._is_random("autoencoder", stage):
             raise UserError(
                 "the autoencoder of this model has random weights; give model.autoencoder_from, such as "
                 "autoencoder_vq_f4.pth"
             )
         super().setup(stage)
-        scale = getattr(getattr(self.trainer, "datamodule", None), "scale", self.representation.scale)
-        if scale != self.representation.scale:
-            raise UserError(
-                f"the data have scale {scale}, the representation {self.representation.scale}; "
-                "set data.scale and model.representation.scale to the same"
-            )
 
     def on_fit_start(self) -> None:
         super().on_fit_start()
@@ -132,20 +109,7 @@ class RestorationTask(Task):
         """Restore whole pictures; every item's noise is its own, whatever the batch."""
         if self.representation.mask != "none" and "mask" not in batch:
             raise UserError("the network wants masks and the data have none; choose data with masks or mask: none")
-        model = Model(self.denoiser, self.sampler, self.representation)
-        seeds = [derive_seed(self.seed, "sample", i) for i in self._identities(batch, batch_idx)]
-        with torch.compiler.set_stance("force_eager"):  # pictures have many sizes; each would compile anew
-            return [
-                restore_picture(
-                    model,
-                    picture,
-                    batch["mask"][i] if "mask" in batch else None,
-                    seed=seeds[i],
-                    tiling=self.tiling,
-                    device=self.device,
-                )
-                for i, picture in enumerate(batch["lq"])
-            ]
+        return super().restore_batch(batch, batch_idx)
 
     def _score(self, batch: Batch, batch_idx: int, stage: str) -> None:
         if "gt" not in batch:
@@ -160,8 +124,7 @@ class RestorationTask(Task):
             lq = batch["lq"][i].float().cpu()
             if lq.shape == clean.shape:
                 scores["psnr_gain"] = scores["psnr"] - _psnr(clean, lq)
-            finite = {f"{stage}/{name}": value for name, value in scores.items() if not math.isnan(value)}
-            self.log_means(finite, int(not repeat))
+            self.log_scores(scores, stage, int(not repeat))
 
     def _is_random(self, part: str, stage: str) -> bool:
         """Whether a frozen `part` of the denoiser would stay as it was initialised."""
@@ -182,5 +145,5 @@ class RestorationTask(Task):
 
 
 def _psnr(clean: Tensor, picture: Tensor) -> float:
-    """`psnr_rgb`, and 100 dB where the pictures are equal: a mean over pictures has to be finite."""
+    """`psnr_rgb`, and 100 dB where the pictures are equal."""
     return min(PERFECT, psnr_rgb(clean, picture))
