@@ -12,6 +12,7 @@ from ornstein.errors import UserError
 from ornstein.networks.conditioning import join
 from ornstein.networks.ncsnpp_layers import GroupNorm
 from ornstein.networks.padding import pad_to_multiple
+from ornstein.networks.resampling import Down, Up
 from ornstein.networks.time_embedding import sin_cos
 
 
@@ -208,25 +209,3 @@ class AttentionBlock(nn.Module):
         query, key, value = (layer(h).flatten(2).transpose(1, 2)[:, None] for layer in (self.q, self.k, self.v))
         out = F.scaled_dot_product_attention(query, key, value)[:, 0].transpose(1, 2)
         return x + self.proj_out(out.reshape(x.shape))
-
-
-class Down(nn.Module):
-    """Halve the sides; zeros are padded at the right and the bottom only."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.pad(x, (0, 1, 0, 1)))
-
-
-class Up(nn.Module):
-    """Double the sides: every value four times, then a convolution."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.interpolate(x, scale_factor=2.0))

@@ -16,6 +16,7 @@ from ornstein.errors import UserError
 from ornstein.networks.conditioning import join
 from ornstein.networks.ncsnpp_layers import GroupNorm
 from ornstein.networks.padding import pad_to_multiple
+from ornstein.networks.resampling import Up
 from ornstein.networks.time_embedding import cos_sin
 from ornstein.networks.window_attention import relative_position_index, window_attention
 
@@ -252,17 +253,6 @@ class Down(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.op(x)
-
-
-class Up(nn.Module):
-    """Double the sides: every value four times, then a convolution."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.interpolate(x, scale_factor=2.0))
 
 
 class SwinLayer(nn.Module):

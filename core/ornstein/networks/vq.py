@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ornstein.errors import UserError
 from ornstein.networks.ncsnpp_layers import GroupNorm
+from ornstein.networks.resampling import Down, Up
 
 DISTANCES = 2**26
 """Distances between latents and codes that are held at once."""
@@ -316,28 +317,6 @@ class Attention(nn.Module):
         # one head as an axis of its own: only so do the kernels that never hold all pairs of pixels take it
         h = F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])[:, 0]
         return x + self.proj_out(h.transpose(1, 2).reshape(x.shape))
-
-
-class Down(nn.Module):
-    """Halve the sides by a convolution over a line of zeros at the right and the bottom only."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.pad(x, (0, 1, 0, 1)))
-
-
-class Up(nn.Module):
-    """Double the sides: every value four times, then a convolution."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.interpolate(x, scale_factor=2.0))
 
 
 def _norm(channels: int) -> GroupNorm:
