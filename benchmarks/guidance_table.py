@@ -7,13 +7,11 @@ Writes benchmarks/results/guidance_table.json. Some minutes on a CPU.
 
 import argparse
 import json
-import os
-import platform
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from command import machine, run
 from sklearn.svm import SVC
 from torch import Tensor
 
@@ -22,8 +20,6 @@ from ornstein.analysis.tables import show
 from ornstein.denoiser import DenoiserLike
 from ornstein.digits.data import Digits, digits
 from ornstein.digits.model import digit_classifier, digit_denoiser
-from ornstein.errors import UserError
-from ornstein.files import atomic_path
 from ornstein.guidance.adaptive import AdaptiveGuidance
 from ornstein.guidance.classifier_free import ClassifierFreeGuidance, GuidanceInterval
 from ornstein.guidance.counting import Counted
@@ -33,6 +29,7 @@ from ornstein.guidance.linear_adaptive import LinearAdaptiveGuidance, fit_linear
 from ornstein.guidance.minority import MinorityGuidance, minority_labels, minority_scores, train_noisy_classifier
 from ornstein.networks.unet import NoisyClassifier
 from ornstein.noise import SampleNoise
+from ornstein.report import write_json
 from ornstein.samplers.dpm_multistep import DPMSolverPP
 from ornstein.samplers.time_grids import LogSNRGrid, UserGrid
 
@@ -201,19 +198,14 @@ def main() -> None:
     parser.add_argument("--only", choices=PARTS, help="run this part; the others stay in the file as they are")
     options = parser.parse_args()
     result: dict[str, object] = json.loads(options.output.read_text()) if options.only else {}
-    result["machine"] = f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"
+    result["machine"] = machine()
     result["sampler"] = f"DPM-Solver++ 2M, {STEPS} steps"
     for name in [options.only] if options.only else PARTS:
         result[name] = table = PARTS[name]()
         show(name, [row for row in table if row.keys() == table[0].keys()])
-    with atomic_path(options.output, overwrite=True) as temporary:
-        temporary.write_text(json.dumps(result, indent=1) + "\n")
+    write_json(options.output, result, overwrite=True)
     print(f"\n{options.output}")
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run(main)

@@ -12,16 +12,14 @@ Writes benchmarks/results/infrared_memory.json, a row at a time, and the table o
 
 import argparse
 import json
-import os
-import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tifffile
 import torch
+from command import measured, run
 from timing import write_table
 
 from ornstein import checkpoint
@@ -72,12 +70,7 @@ def upscale(source: Path, target: Path, weights: Path, device: str) -> dict[str,
     """Seconds and the largest resident memory in MiB of one process."""
     words = ["infrared", "upscale", str(source), "-o", str(target), "--checkpoint", str(weights), "--quiet"]
     words += ["--device", device, "--tile", str(TILE // SCALE)]
-    begin = time.perf_counter()
-    child = os.spawnv(os.P_NOWAIT, sys.executable, [sys.executable, "-m", "ornstein", *words])
-    _, status, usage = os.wait4(child, 0)
-    if status:
-        raise UserError(f"enlarging {source} ended with code {os.waitstatus_to_exitcode(status)}; see what it printed")
-    return {"seconds": time.perf_counter() - begin, "memory_mib": usage.ru_maxrss / 1024}
+    return measured(words, f"enlarging {source}")
 
 
 def seams(path: Path, tiling: Tiling) -> float:
@@ -136,8 +129,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        print("ornstein:", error, file=sys.stderr)
-        sys.exit(2)
+    run(main)

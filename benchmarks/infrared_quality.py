@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import quality_rows
+from command import run
 from quality_rows import Row, add_options, by_steps, cell, close, difference, load, mean, measured, place
 
 from ornstein.errors import UserError
@@ -283,8 +284,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        print("ornstein:", error, file=sys.stderr)
-        sys.exit(2)
+    run(main)

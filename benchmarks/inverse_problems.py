@@ -6,14 +6,11 @@ Writes benchmarks/results/inverse_problems.json. About two minutes on a CPU; the
 """
 
 import argparse
-import json
-import os
-import platform
-import sys
 import time
 from pathlib import Path
 
 import torch
+from command import machine, run
 from torch import Tensor
 
 from ornstein.analysis.mixture import GaussianMixture, MixtureDenoiser
@@ -21,8 +18,6 @@ from ornstein.analysis.tables import show
 from ornstein.denoiser import DenoiserLike
 from ornstein.digits.data import digits
 from ornstein.digits.model import digit_denoiser
-from ornstein.errors import UserError
-from ornstein.files import atomic_path
 from ornstein.inverse_problems.base import PosteriorSampler
 from ornstein.inverse_problems.ddrm import DDRM
 from ornstein.inverse_problems.deepinv_physics import DeepinvOperator
@@ -32,6 +27,7 @@ from ornstein.inverse_problems.pigdm import PiGDM, PseudoinverseGuidance
 from ornstein.inverse_problems.red_diff import REDDiff
 from ornstein.noise import Noise, SampleNoise
 from ornstein.process.vp import VP
+from ornstein.report import write_json
 from ornstein.samplers.ancestral import Ancestral
 from ornstein.samplers.time_grids import LogSNRGrid
 
@@ -142,20 +138,15 @@ def main() -> None:
     show(f"PSNR on 60 held-out digits, {STEPS} steps, noise {SIGMA}", found["pictures"])
     show("Gaussian posterior, relative errors", found["posterior"])
     result = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}",
+        "machine": machine(),
         "steps": STEPS,
         "sigma": SIGMA,
         "seconds": round(time.perf_counter() - begin),
         **found,
     }
-    with atomic_path(options.output, overwrite=True) as temporary:
-        temporary.write_text(json.dumps(result, indent=1) + "\n")
+    write_json(options.output, result, overwrite=True)
     print(f"\n{options.output}")
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run(main)

@@ -12,16 +12,14 @@ Writes benchmarks/results/restoration_memory.json, a row at a time, and the tabl
 
 import argparse
 import json
-import os
 import re
-import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from command import measured, run
 from PIL import Image
 
 from ornstein.errors import UserError
@@ -51,12 +49,7 @@ def restore(source: Path, target: Path, options: argparse.Namespace) -> dict[str
     """Seconds and the largest resident memory in MiB of one process."""
     words = ["restoration", "restore", str(source), "-o", str(target), "--task", "low-light", "--quiet"]
     words += ["--steps", str(options.steps), "--device", options.device, "--batch", str(options.batch)]
-    begin = time.perf_counter()
-    child = os.spawnv(os.P_NOWAIT, sys.executable, [sys.executable, "-m", "ornstein", *words])
-    _, status, usage = os.wait4(child, 0)
-    if status:
-        raise UserError(f"restoring {source} ended with code {os.waitstatus_to_exitcode(status)}; see what it printed")
-    return {"seconds": time.perf_counter() - begin, "memory_mib": usage.ru_maxrss / 1024}
+    return measured(words, f"restoring {source}")
 
 
 def seams(picture: Path, tiling: Tiling) -> float:
@@ -124,8 +117,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        print("ornstein:", error, file=sys.stderr)
-        sys.exit(2)
+    run(main)

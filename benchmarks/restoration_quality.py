@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import quality_rows
+from command import run
 from quality_rows import Row, add_options, by_steps, cell, close, difference, load, measured, place
 
 from ornstein.errors import UserError
@@ -206,8 +207,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        print("ornstein:", error, file=sys.stderr)
-        sys.exit(2)
+    run(main)

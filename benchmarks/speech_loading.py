@@ -7,19 +7,16 @@ benchmarks/results/speech_loading.json.
 """
 
 import argparse
-import json
-import os
-import platform
-import sys
 import time
 from collections import defaultdict
 from pathlib import Path
 from statistics import fmean
 
 import torch
+from command import machine, run
 
 from ornstein.errors import UserError
-from ornstein.files import atomic_path
+from ornstein.report import write_json
 from ornstein_speech.data import SpeechData
 from ornstein_speech.datasets import MixedOnTheFly
 
@@ -70,7 +67,7 @@ def main() -> None:
     result = {
         "data": options.data.name,
         "batch_size": options.batch_size,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}",
+        "machine": machine(),
         "cpu_ms_per_item": cpu_times(options.data, options.items),
         "items_per_second": {},
     }
@@ -80,14 +77,9 @@ def main() -> None:
         speed = items_per_second(options.data, workers, options.batch_size, options.seconds)
         result["items_per_second"][str(workers)] = round(speed)
         print(f"{workers:>3} workers  {speed:7.0f} items/s")
-    with atomic_path(options.output, overwrite=True) as temporary:
-        temporary.write_text(json.dumps(result, indent=1) + "\n")
+    write_json(options.output, result, overwrite=True)
     print(options.output)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        print("ornstein:", error, file=sys.stderr)
-        sys.exit(2)
+    run(main)

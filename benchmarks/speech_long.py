@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import soundfile
 import torch
+from command import run
 
 from ornstein.errors import UserError
 from ornstein.files import atomic_path
@@ -157,8 +158,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        print("ornstein:", error, file=sys.stderr)
-        sys.exit(2)
+    run(main)

@@ -23,6 +23,7 @@ from typing import Any, get_args
 
 import quality_rows
 import torch
+from command import run
 from quality_rows import Row, close, difference, load
 
 from ornstein.errors import UserError
@@ -274,8 +275,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        print("ornstein:", error, file=sys.stderr)
-        sys.exit(2)
+    run(main)
