@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ornstein.errors import UserError
-from ornstein.pictures.evaluation import Evaluation, about_system, check_counts, common_scale
+from ornstein.pictures.evaluation import Evaluation, about_system, check_counts, choose_systems, common_scale
 from ornstein.pictures.restorer import PrecisionName
 from ornstein.pictures.results import VERSION
 from ornstein.pictures.solvers import SamplerName
-from ornstein.pictures.systems import System, combine, load
-from ornstein.scoring import begin, refuse_two_ways
+from ornstein.pictures.systems import load
+from ornstein.scoring import begin
 from ornstein.spread import spread
 from ornstein_restoration.benchmarks import NAMES, Protocol
 from ornstein_restoration.layouts import Layout, find_pairs
@@ -98,10 +98,7 @@ def evaluate(
         UserError: the data or an option cannot be used, or pictures failed.
     """
     check_counts(limit, workers, examples, seeds)
-    refuse_two_ways(systems, checkpoint, steps, sampler)
-    chosen = combine(checkpoint, sampler, steps) if systems is None else [System.parse(text) for text in systems]
-    if not chosen and not baseline:
-        raise UserError("there is nothing to score; name weights with --checkpoint FILE")
+    chosen = choose_systems(systems, checkpoint, sampler, steps, baseline)
     output = None if output is None else Path(output)
     own = begin(output, overwrite)
     if own is None:

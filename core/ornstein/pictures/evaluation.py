@@ -18,9 +18,9 @@ from ornstein.pictures.results import (
     summarize,
     write_csv,
 )
-from ornstein.pictures.systems import System
+from ornstein.pictures.systems import System, combine
 from ornstein.report import text_table, write_json
-from ornstein.scoring import FILES
+from ornstein.scoring import FILES, refuse_two_ways
 from ornstein.shards import Shard
 
 if TYPE_CHECKING:
@@ -39,6 +39,21 @@ def check_counts(limit: int | None, workers: int, examples: int, seeds: Sequence
         )
     if len(set(seeds)) < len(seeds):
         raise UserError(f"--seeds {' '.join(map(str, seeds))} names one twice; a seed gives the same result again")
+
+
+def choose_systems(
+    systems: Sequence[str] | None, checkpoint: Any, sampler: Any, steps: Any, baseline: bool
+) -> list[System]:
+    """What --systems names, or every checkpoint with every sampler and number of steps.
+
+    Raises:
+        UserError: both were given, or nothing is left to score.
+    """
+    refuse_two_ways(systems, checkpoint, steps, sampler)
+    chosen = combine(checkpoint, sampler, steps) if systems is None else [System.parse(text) for text in systems]
+    if not chosen and not baseline:
+        raise UserError("there is nothing to score; name weights with --checkpoint FILE")
+    return chosen
 
 
 def common_scale(restorers: "Mapping[str, PictureRestorer[Any]]", default: int = 1) -> int:
