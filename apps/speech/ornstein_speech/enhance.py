@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from ornstein.acceleration import Acceleration
-
 SHIPPED = Path(__file__).parent / "weights" / "prompts-16k.safetensors"
 """The weights used unless a checkpoint is given."""
 
@@ -131,7 +129,7 @@ class Enhancer:
         `grid` spreads the steps over time in another way than the sampler's own. Chunks have `chunk_frames` STFT frames
         and overlap by at least `overlap_frames`.
         """
-        from ornstein.acceleration import accelerate
+        from ornstein.acceleration import Acceleration, accelerate
         from ornstein.checkpoint import load
         from ornstein.device import choose_device
         from ornstein_speech.representation import CompressedSpectrogram
@@ -149,7 +147,9 @@ class Enhancer:
         if loaded.sampler is None and sampler is None:
             raise UserError(f"{path} names no sampler; choose one with --sampler")
         self.batch = batch or (1 if self.device.type == "cpu" else 4)
-        how = self._acceleration(precision, compile)
+        # graphs for the lengths that occur (multiples of 64 frames), batches rounded up to powers of 2
+        batches = tuple(2**i for i in range(self.batch.bit_length() + 1))
+        how = Acceleration.usual(self.device, precision, compile, graphs=16, batches=batches)
         self.precision = how.precision
         self.prepares = how.compile or how.graphs > 0
         self.denoiser = accelerate(loaded.denoiser.to(self.device), how)
@@ -160,19 +160,6 @@ class Enhancer:
         self.info = loaded.info
         self.chunk_frames = chunk_frames
         self.overlap_frames = overlap_frames
-
-    def _acceleration(self, precision: PrecisionName, compile: bool) -> "Acceleration":
-        """On a GPU: graphs for the lengths that occur (multiples of 64 frames), batches rounded up to powers of 2."""
-        from ornstein.acceleration import Acceleration
-
-        on_cpu = self.device.type == "cpu"
-        return Acceleration(
-            precision=("float32" if on_cpu else "bfloat16") if precision == "auto" else precision,
-            channels_last=not on_cpu or compile,
-            compile=compile,
-            graphs=0 if on_cpu else 16,
-            batches=() if on_cpu else tuple(2**i for i in range(self.batch.bit_length() + 1)),
-        )
 
     def having(
         self, *, steps: int | None = None, sampler: SamplerName | None = None, grid: GridName | None = None

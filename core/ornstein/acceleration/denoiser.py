@@ -43,6 +43,25 @@ class Acceleration:
         if self.graphs < 0 or any(size < 1 for size in self.batches):
             raise UserError("graphs must be at least 0 and every entry of batches at least 1")
 
+    @classmethod
+    def usual(
+        cls,
+        device: torch.device,
+        precision: Literal["auto", Precision],
+        compile: bool,
+        graphs: int,
+        batches: tuple[int, ...] = (),
+    ) -> "Acceleration":
+        """What is usual on `device`: bfloat16, `graphs` and `batches` on a GPU, float32 and none of them on a CPU."""
+        on_cpu = device.type == "cpu"
+        return cls(
+            precision=("float32" if on_cpu else "bfloat16") if precision == "auto" else precision,
+            channels_last=not on_cpu or compile,
+            compile=compile,
+            graphs=0 if on_cpu else graphs,
+            batches=() if on_cpu else batches,
+        )
+
 
 def accelerate(denoiser: Denoiser, how: Acceleration = Acceleration()) -> Denoiser:
     """A copy of `denoiser` for inference that runs as `how` says; process and parameterization are shared.

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from ornstein.acceleration import Acceleration
     from ornstein.denoiser import Denoiser
     from ornstein.samplers.base import Sampler
     from ornstein.tiles import Tiling
@@ -62,7 +61,7 @@ class PictureRestorer(Generic[R]):
     ) -> None:
         """Load `checkpoint` of `app`, whose representation is a `space`; the options are those of the app's verbs, and
         `gradients` whether guidance will differentiate the network."""
-        from ornstein.acceleration import accelerate
+        from ornstein.acceleration import Acceleration, accelerate
         from ornstein.checkpoint import load
         from ornstein.device import choose_device
         from ornstein.pictures.sampling import Guidance, Model
@@ -75,7 +74,7 @@ class PictureRestorer(Generic[R]):
             raise UserError(f"{checkpoint} says nothing about its pictures; export it again with a representation")
         self.gradients = gradients
         self.guidance: Guidance | None = None
-        how = self._acceleration(precision, compile)
+        how = Acceleration.usual(self.device, precision, compile, graphs=4)
         self.precision = how.precision
         denoiser: Denoiser = accelerate(loaded.denoiser.to(self.device), how)
         self.prepares = how.compile or how.graphs > 0
@@ -133,17 +132,6 @@ class PictureRestorer(Generic[R]):
                 f"out of memory on {self.device} with {pixels.shape[-1]} x {pixels.shape[-2]} pixels; "
                 "lower --tile or --batch, or use --device cpu"
             ) from None
-
-    def _acceleration(self, precision: PrecisionName, compile: bool) -> "Acceleration":
-        from ornstein.acceleration import Acceleration
-
-        on_cpu = self.device.type == "cpu"
-        return Acceleration(
-            precision=("float32" if on_cpu else "bfloat16") if precision == "auto" else precision,
-            channels_last=not on_cpu or compile,
-            compile=compile,
-            graphs=0 if on_cpu else 4,
-        )
 
     def _tiling(self, height: int, width: int) -> "Tiling | None":
         """How a picture of this size is cut; None for not at all."""

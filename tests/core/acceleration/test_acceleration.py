@@ -181,3 +181,10 @@ def test_every_shape_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
         for side in range(4, 16):
             fast.network(torch.ones(1, 1, side), torch.ones(1))
     assert len(graphs) == 12
+
+
+def test_what_is_usual() -> None:
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    assert Acceleration.usual(gpu, "auto", False, 4, (1, 2)) == Acceleration("bfloat16", graphs=4, batches=(1, 2))
+    assert Acceleration.usual(cpu, "auto", False, 4, (1, 2)) == Acceleration(channels_last=False)
+    assert Acceleration.usual(cpu, "bfloat16", True, 4) == Acceleration("bfloat16", compile=True)
