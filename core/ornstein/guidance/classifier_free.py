@@ -49,6 +49,8 @@ class ClassifierFreeGuidance:
         emptied = dict(condition)
         for name, value in self.unconditional.items():
             like = condition[name]
+            if value.device != like.device:  # kept there: a copy from the host would be waited for in every call
+                self.unconditional[name] = value = value.to(like.device)
             emptied[name] = value.to(device=like.device, dtype=like.dtype).expand(like.shape)
         return emptied
 
