@@ -110,12 +110,12 @@ def distil(
     one. `on_step(done, all)` is called after every step of any expert.
 
     Raises:
-        UserError: no step, no signal, another number of observations, a bad share, or experts for another T than the
-            process has.
+        UserError: no step, no signal, an empty batch, another number of observations, a bad share, or experts for
+            another T than the process has.
     """
     count = len(experts.experts)
     require_pairs(clean, observations, "observations")
-    require_steps(steps)
+    require_steps(steps, batch)
     if experts.T != process.T:
         raise UserError(
             f"the experts divide times up to {experts.T:g}, the process ends at {process.T:g}; give them its T"

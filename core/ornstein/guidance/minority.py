@@ -89,11 +89,12 @@ def train_noisy_classifier(
     every step.
 
     Raises:
-        UserError: no step, no signal, another number of labels or observations than of signals, or a bad share.
+        UserError: no step, no signal, an empty batch, another number of labels or observations than of signals, or a
+            bad share.
     """
     require_pairs(signals, labels, "labels")
     require_pairs(signals, observations, "observations")
-    require_steps(steps)
+    require_steps(steps, batch)
     rows, held = (part.to(signals.device) for part in held_out(len(signals), validation, generator))
 
     def loss(chosen: Tensor, x: Tensor, t: Tensor) -> Tensor:

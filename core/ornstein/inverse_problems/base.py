@@ -12,6 +12,7 @@ from ornstein.errors import UserError
 from ornstein.inverse_problems.operators import LinearOperator
 from ornstein.noise import Noise
 from ornstein.process.affine import Process
+from ornstein.samplers.ancestral import require_share
 from ornstein.samplers.base import Sampler, SamplingError, drawn
 
 
@@ -59,6 +60,12 @@ class CorrectedDDIM(PosteriorSampler):
 
     scale: float = 1.0
     eta: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_share(self.eta)
+        if not self.scale >= 0:
+            raise UserError(f"scale weighs the correction and is not negative, got {self.scale}")
 
     @property
     def stochastic(self) -> bool:

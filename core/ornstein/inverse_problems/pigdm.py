@@ -25,6 +25,11 @@ class PiGDM(CorrectedDDIM):
     sigma: float = 0.0
     """Standard deviation of the noise in the measurement."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.sigma >= 0:
+            raise UserError(f"sigma is a standard deviation and not negative, got {self.sigma}")
+
     def correction(
         self, denoiser: DenoiserLike, x: Tensor, t: Tensor, s: Tensor, y: Tensor | None, condition: dict[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
@@ -60,7 +65,7 @@ class PseudoinverseGuidance:
         sigma: float,
         data_std: float = 1.0,
     ) -> None:
-        if sigma <= 0 or data_std <= 0:
+        if not (sigma > 0 and data_std > 0):
             raise UserError(f"sigma {sigma} and data_std {data_std} must be positive; give a small sigma such as 1e-3")
         if not bool(measurement.isfinite().all()):
             raise UserError("the measurement holds NaN or infinity; mend or mask it first")

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from ornstein.errors import UserError
 from ornstein.estimate import Estimate
+from ornstein.guidance.adaptive import AdaptiveGuidance
 from ornstein.guidance.classifier_free import GuidanceInterval
 from ornstein.guidance.experts import NoiseRangeExperts, distil
 from ornstein.guidance.gradient import ClassifierGuidance, class_log_probability
@@ -83,6 +84,12 @@ def test_requests_that_mean_nothing() -> None:
     signals, labels, teacher = torch.zeros(4, 2), torch.zeros(4).long(), Linear()
     with pytest.raises(UserError, match="0 steps train nothing"):
         train_noisy_classifier(Linear(), VP(), signals, labels, 0, generator())
+    with pytest.raises(UserError, match="a batch of 0 signals"):
+        train_noisy_classifier(Linear(), VP(), signals, labels, 1, generator(), batch=0)
+    with pytest.raises(UserError, match="compares x0 or noise, not 'foo'"):
+        AdaptiveGuidance(None, compare="foo")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="threshold of adaptive guidance is NaN"):
+        AdaptiveGuidance(None, float("nan"))  # type: ignore[arg-type]
     with pytest.raises(UserError, match="4 signals and 3 labels"):
         train_noisy_classifier(Linear(), VP(), signals, labels[:3], 1, generator())
     with pytest.raises(UserError, match="0 steps train nothing"):

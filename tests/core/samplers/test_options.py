@@ -8,19 +8,30 @@ import torch
 from ornstein.analysis.examples import MIXTURE
 from ornstein.analysis.mixture import MixtureDenoiser
 from ornstein.errors import UserError
+from ornstein.inverse_problems.ddrm import DDRM
+from ornstein.inverse_problems.dps import DPS
+from ornstein.inverse_problems.operators import Mask
+from ornstein.inverse_problems.pigdm import PiGDM
+from ornstein.inverse_problems.red_diff import REDDiff
 from ornstein.process.ddpm import DDPM
 from ornstein.process.interpolant import QuadraticGamma, StochasticInterpolant
 from ornstein.process.vp import VP, CosineVP
+from ornstein.samplers.adams import LMS
 from ornstein.samplers.ancestral import Ancestral
 from ornstein.samplers.base import Sampler
 from ornstein.samplers.churn import ChurnedHeun
+from ornstein.samplers.compat_bridge import PublishedBridge
+from ornstein.samplers.compat_residual import PublishedResidual
+from ornstein.samplers.consistency import Consistency
 from ornstein.samplers.dpm_multistep import DPMSolverPP
 from ornstein.samplers.dpm_singlestep import DPMSolverPP2S, DPMSolverPPSDE
 from ornstein.samplers.flow_matching import VelocityFlow
 from ornstein.samplers.lml import LML
 from ornstein.samplers.momentum import HeavyBall
+from ornstein.samplers.ode import ProbabilityFlowODE
 from ornstein.samplers.ode_solvers import Euler, Heun
-from ornstein.samplers.predictor_corrector import PredictorCorrector
+from ornstein.samplers.pndm import PLMS
+from ornstein.samplers.predictor_corrector import AnnealedLangevin, Langevin, PredictorCorrector
 from ornstein.samplers.time_grids import (
     DiscreteGrid,
     KarrasGrid,
@@ -30,6 +41,9 @@ from ornstein.samplers.time_grids import (
     UniformGrid,
     UserGrid,
 )
+
+NAN = float("nan")
+H, R = Mask(torch.tensor([1.0, 0.0])), torch.zeros(2, 2)
 
 
 @pytest.mark.parametrize(
@@ -49,6 +63,29 @@ from ornstein.samplers.time_grids import (
         (lambda: KarrasGrid(rho=0.0), "rho of KarrasGrid has to be positive"),
         (lambda: ShiftedGrid(0.0), "shift of ShiftedGrid has to be positive"),
         (lambda: PowerGrid(-1.0), "power of PowerGrid has to be positive"),
+        (lambda: ChurnedHeun(churn=NAN), "not negative"),
+        (lambda: ChurnedHeun(rho_min=9.0, rho_max=1.0), "no s/a lies between 9.0 and 1.0"),
+        (lambda: PredictorCorrector(noise_scale=NAN), "not negative"),
+        (lambda: Langevin(snr=-1.0), "ratio of a correction is not negative, got -1.0"),
+        (lambda: AnnealedLangevin(snr=NAN), "got nan"),
+        (lambda: ProbabilityFlowODE(rtol=-1.0), "tolerances rtol and atol have to be positive"),
+        (lambda: ProbabilityFlowODE(method="euler"), "'euler' does not choose its steps; take one of dopri5, "),
+        (lambda: LMS(order=2.5), "orders 1 to 5 here, not 2.5"),  # type: ignore[arg-type]
+        (lambda: PLMS(order=2.5), "orders 1 to 4, not 2.5"),  # type: ignore[arg-type]
+        (lambda: Consistency(rho_min=-1.0), "not negative, got -1.0"),
+        (lambda: PublishedBridge(mode="foo"), "modes sde and ode, not 'foo'"),  # type: ignore[arg-type]
+        (lambda: PublishedResidual(eta=-1.0), "between 0"),
+        (lambda: DPS(operator=H, measurement=R, eta=3.0), "between 0"),
+        (lambda: DPS(operator=H, measurement=R, scale=-1.0), "scale weighs the correction"),
+        (lambda: PiGDM(operator=H, measurement=R, scale=NAN), "scale weighs the correction"),
+        (lambda: PiGDM(operator=H, measurement=R, sigma=-1.0), "sigma is a standard deviation"),
+        (lambda: DDRM(operator=H, measurement=R, sigma=NAN), "needs sigma >= 0"),
+        (
+            lambda: REDDiff(operator=H, measurement=R, weighting="foo"),  # type: ignore[arg-type]
+            "weights linear, sqrt, square, log, clip, constant, not 'foo'",
+        ),
+        (lambda: REDDiff(operator=H, measurement=R, learning_rate=0.0), "learning_rate and epsilon are positive"),
+        (lambda: REDDiff(operator=H, measurement=R, weight=-1.0), "not negative"),
     ],
 )
 def test_refused_when_made(make: Callable[[], object], message: str) -> None:
