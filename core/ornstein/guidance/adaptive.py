@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ornstein.acceleration.branches import one_a_row
 from ornstein.errors import UserError
 from ornstein.estimate import Estimate
 from ornstein.guidance.classifier_free import ClassifierFreeGuidance
@@ -92,7 +93,7 @@ class AdaptiveGuidance:
         self, x: Tensor, t: Tensor, y: Tensor | None, condition: Mapping[str, Tensor], rows: Tensor
     ) -> tuple[Estimate, Estimate]:
         """Conditional estimate of all samples and unconditional one of `rows`, from one call."""
-        rows = rows.to(x.device)
+        rows, condition = rows.to(x.device), one_a_row(condition, len(x))
         empty = self.guidance.without(condition)
         joined = {name: torch.cat([value, empty[name][rows]]) for name, value in condition.items()}
         times = t if t.ndim == 0 else torch.cat([t, t[rows.to(t.device)]])
