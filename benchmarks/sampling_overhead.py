@@ -176,6 +176,7 @@ GUIDANCE: dict[str, Guided] = {
     "classifier-free, in an interval of t": lambda d: GuidanceInterval(classifier_free(d), d, 0.2, 0.8),
     "adaptive, never left": lambda d: AdaptiveGuidance(classifier_free(d), threshold=2.0),
     "adaptive, left at once": lambda d: AdaptiveGuidance(classifier_free(d), threshold=-1.5),
+    "linear adaptive, guesses checked": lambda d: linear_adaptive(d, fallback=2.0),
     "linear adaptive, every guess taken": linear_adaptive,
     "static threshold": StaticThreshold,
     "dynamic threshold": DynamicThreshold,

@@ -109,6 +109,8 @@ def class_log_probability(classifier: Callable[[Tensor, Tensor], Tensor], target
         if smallest < 0 or largest >= logits.shape[-1]:
             wrong = smallest if smallest < 0 else largest
             raise UserError(f"the target is class {wrong}; the classifier has the classes 0 to {logits.shape[-1] - 1}")
+        if moved.ndim and len(moved) not in (1, len(x)):
+            raise UserError(f"there are {len(moved)} targets for {len(x)} samples; give one for each, or one for all")
         moved = moved.to(x.device)  # once a device: a copy from the host would be waited for
         return logits.log_softmax(-1).gather(1, moved.expand(len(x))[:, None])[:, 0]
 

@@ -9,7 +9,7 @@ from ornstein.denoiser import DenoiserLike
 from ornstein.errors import UserError
 from ornstein.estimate import Estimate
 from ornstein.guidance.gradient import raise_score
-from ornstein.inverse_problems.base import CorrectedDDIM, require_one_level, require_positive
+from ornstein.inverse_problems.base import CorrectedDDIM, require_measurement, require_one_level, require_positive
 from ornstein.inverse_problems.operators import LinearOperator
 from ornstein.process.affine import as_time, combine
 
@@ -103,7 +103,9 @@ def likelihood_gradient(
     with torch.enable_grad():
         state = x.detach().requires_grad_()
         estimate = denoiser(state, t, y, **condition)
-        residual = measurement - operator(estimate.x0.detach())
+        expected = operator(estimate.x0.detach())
+        require_measurement(measurement, expected)
+        residual = measurement - expected
         pulled = operator.regularized_inverse(residual, noise_to_signal)
         (gradient,) = torch.autograd.grad(estimate.x0, state, pulled)
     kept = Estimate(estimate.process, x, estimate.t, estimate.x0.detach(), estimate.noise.detach(), estimate.y)
