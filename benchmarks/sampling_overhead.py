@@ -159,12 +159,12 @@ def classifier_free(denoiser: Denoiser, rescale: float = 0.0) -> ClassifierFreeG
     return ClassifierFreeGuidance(denoiser, 3.0, {"label": torch.tensor(-1)}, rescale)
 
 
-def linear_adaptive(denoiser: Denoiser) -> LinearAdaptiveGuidance:
-    """Fitted on one run of the sampler and grid of the table."""
+def linear_adaptive(denoiser: Denoiser, fallback: float | None = None) -> LinearAdaptiveGuidance:
+    """Fitted on one run of the sampler and grid of the table; the default of the class is a `fallback` of 2."""
     guidance, x = classifier_free(denoiser), torch.randn(SHAPE, generator=torch.Generator().manual_seed(1))
     sampler = replace(UNDER_GUIDANCE, grid=UniformGrid(end=0.03, to_zero=True))
     history = record_guidance(guidance, sampler, x, torch.zeros_like(x), label=LABEL)
-    return LinearAdaptiveGuidance(guidance, fit_linear_prediction(history), fallback=None)
+    return LinearAdaptiveGuidance(guidance, fit_linear_prediction(history), fallback=fallback)
 
 
 LABEL = torch.zeros(1, dtype=torch.long)
@@ -176,7 +176,8 @@ GUIDANCE: dict[str, Guided] = {
     "classifier-free, in an interval of t": lambda d: GuidanceInterval(classifier_free(d), d, 0.2, 0.8),
     "adaptive, never left": lambda d: AdaptiveGuidance(classifier_free(d), threshold=2.0),
     "adaptive, left at once": lambda d: AdaptiveGuidance(classifier_free(d), threshold=-1.5),
-    "linear adaptive": linear_adaptive,
+    "linear adaptive, guesses checked": lambda d: linear_adaptive(d, fallback=2.0),
+    "linear adaptive, every guess taken": linear_adaptive,
     "static threshold": StaticThreshold,
     "dynamic threshold": DynamicThreshold,
     "classifier": lambda d: ClassifierGuidance(d, class_log_probability(Means(), 1)),
@@ -216,7 +217,7 @@ def guidance_table(repeats: int) -> dict[str, dict[str, dict[str, float]]]:
 
 
 def steps_only(
-    sampler: Sampler, denoiser: Denoiser, x: Tensor, y: Tensor | None, noise: Draws, *_: object, **named: Tensor
+    sampler: Sampler, denoiser: DenoiserLike, x: Tensor, y: Tensor | None, noise: Draws, *_: object, **named: Tensor
 ) -> Tensor:
     """The sampler's steps without its look at the values at the end, which waits for a GPU on purpose."""
     with torch.no_grad():
@@ -232,6 +233,14 @@ def steps_of(sampler: Sampler, case: Case, device: str) -> Callable[[], Tensor]:
     x, y = torch.ones(SHAPE, device=device), torch.zeros(SHAPE, device=device)
     sampler = replace(sampler, steps=case.steps, grid=case.grid)
     return lambda: steps_only(sampler, denoiser, x, y, torch.randn_like)
+
+
+def guided_steps_of(guidance: Guided, case: Case, device: str) -> Callable[[], Tensor]:
+    """A guided run with all that has the size of a signal on `device`."""
+    model = guidance(Denoiser(Scaled(), case.process, case.meaning))
+    x, y, label = torch.ones(SHAPE, device=device), torch.zeros(SHAPE, device=device), LABEL.to(device)
+    sampler = replace(UNDER_GUIDANCE, steps=case.steps, grid=case.grid)
+    return lambda: steps_only(sampler, model, x, y, torch.randn_like, label=label)
 
 
 def microseconds(sampler: Sampler, case: Case, repeats: int, *, first: bool = False) -> float:

@@ -7,6 +7,7 @@ from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from ornstein.errors import UserError
 from ornstein.estimate import Estimate
 from ornstein.parameterization import Parameterization
 from ornstein.process.affine import Process, as_time
@@ -104,3 +105,13 @@ def one_a_sample(time: Tensor, x: Tensor) -> Tensor:
     if time.ndim == 0 and time.device.type == "cpu":  # a host number: no copy to wait for
         return torch.full((len(x),), time.item(), dtype=x.real.dtype, device=x.device)
     return time.to(device=x.device, dtype=x.real.dtype).expand(len(x))
+
+
+def require_rows(condition: Mapping[str, Tensor], size: int) -> None:
+    """Raise UserError if a condition has neither one row for each of `size` samples nor one for all."""
+    for name, value in condition.items():
+        if value.ndim and len(value) not in (1, size):
+            raise UserError(
+                f"the condition {name} has {len(value)} rows and the batch {size} samples; give a row for each, or one "
+                "for all"
+            )

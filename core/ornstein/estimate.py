@@ -43,13 +43,14 @@ class Estimate:
 
 
 def refuse_zero(divisor: Weight, process: Process, why: str) -> None:
-    """Raise ValueError if `divisor` is 0 at a sampler's time, a number on the host.
+    """Raise ValueError if `divisor` is 0, or undefined because a rate is infinite, at a sampler's time, a number on the
+    host.
 
     The times of a training batch are not looked at, which would make a device wait: there the result is not finite.
     """
     if isinstance(divisor, Tensor) and (divisor.ndim or divisor.device.type != "cpu"):
         return
-    if divisor == 0:
+    if divisor == 0 or divisor != divisor:
         raise ValueError(
             f"{why}, as at this time of {type(process).__name__}; begin below T, or let the network give x0"
         )

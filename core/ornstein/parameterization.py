@@ -98,6 +98,7 @@ class V(Parameterization):
     def estimate(self, process: Process, output: Tensor, x: Tensor, t: Tensor, y: Tensor | None = None) -> Estimate:
         a, b, s, _ = process.coefficients_at(t)
         n = a**2 + s**2
+        refuse_zero(n, process, "v is neither x0 nor noise where a = s = 0")
         x0 = combine(x, (a / n, x), (-a * b / n, process.require(y)), (-s / n, output))
         noise = combine(x, (s / n, x), (-s * b / n, process.require(y)), (a / n, output))
         return Estimate(process, x, t, x0, noise, y)
@@ -223,7 +224,9 @@ class EDMPreconditioning(Parameterization):
         self, process: Process, x: Tensor, t: Tensor, y: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         a, _, s, _ = process.coefficients_at(t)
-        c_in = 1 / (a**2 * self.sigma_data**2 + s**2) ** 0.5
+        n = a**2 * self.sigma_data**2 + s**2
+        refuse_zero(n, process, "EDM preconditioning divides by a^2 sigma_data^2 + s^2, which is 0 where a = s = 0")
+        c_in = 1 / n**0.5
         return combine(x, (c_in, x)), process.lambda_at(t) / -4, y
 
     def estimate(self, process: Process, output: Tensor, x: Tensor, t: Tensor, y: Tensor | None = None) -> Estimate:

@@ -64,6 +64,14 @@ class DiffusersNetwork(nn.Module):
                 f"{type(self.model).__name__} was called with the conditions {sorted(condition) or 'none'}: {error}; "
                 "name them as the model's arguments"
             ) from error
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            shapes = {name: tuple(value.shape) for name, value in {"latent": seen, **condition}.items()}
+            raise UserError(
+                f"{type(self.model).__name__} cannot work with the shapes {shapes}: {str(error).splitlines()[0]}; "
+                "give conditions with a row for each latent and the width of the model"
+            ) from error
         if output.shape[1] == 2 * x.shape[1]:
             output = output.chunk(2, 1)[0]
         if output.shape != x.shape:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ornstein.errors import UserError
 from ornstein.estimate import Estimate, estimate_from_x0
 from ornstein.process.affine import Process, as_time, combine, expand
 
@@ -60,6 +61,10 @@ class MixtureDenoiser:
     def __call__(self, x: Tensor, t: Tensor | float, y: Tensor | None = None, **condition: Tensor) -> Estimate:
         """Exact Estimate at `x` (B, *) and time `t`; where s = 0 < |a| the signal itself, where both vanish the prior
         mean."""
+        if x.ndim < 2 or x.shape[1:].numel() != self.mixture.means.shape[1]:
+            raise UserError(
+                f"signals of this mixture are (B, *) with {self.mixture.means.shape[1]} values, got {tuple(x.shape)}"
+            )
         t = as_time(t)
         a, b, s, _ = self.process.coefficients(t)
         u = combine(x, (torch.ones_like(b), x), (-b, self.process.require(y)))

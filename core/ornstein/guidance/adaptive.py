@@ -1,5 +1,6 @@
 """Adaptive Guidance: stop asking for the unconditional estimate once it agrees (arXiv 2312.12487, section 4)."""
 
+import math
 from collections.abc import Mapping
 from typing import Literal
 
@@ -7,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ornstein.acceleration.branches import one_a_row
+from ornstein.errors import UserError
 from ornstein.estimate import Estimate
 from ornstein.guidance.classifier_free import ClassifierFreeGuidance
 from ornstein.process.affine import as_time
@@ -27,11 +30,18 @@ class AdaptiveGuidance:
         guidance: the classifier-free guidance to leave.
         threshold: gamma-bar.
         compare: the field of the two estimates.
+
+    Raises:
+        UserError: another `compare`, or a threshold that is NaN.
     """
 
     def __init__(
         self, guidance: ClassifierFreeGuidance, threshold: float = 0.991, compare: Literal["x0", "noise"] = "x0"
     ) -> None:
+        if compare not in ("x0", "noise"):
+            raise UserError(f"adaptive guidance compares x0 or noise, not {compare!r}")
+        if math.isnan(threshold):
+            raise UserError("the threshold of adaptive guidance is NaN; give a cosine such as 0.991")
         self.guidance = guidance
         self.process = guidance.process
         self.threshold = threshold
@@ -83,7 +93,7 @@ class AdaptiveGuidance:
         self, x: Tensor, t: Tensor, y: Tensor | None, condition: Mapping[str, Tensor], rows: Tensor
     ) -> tuple[Estimate, Estimate]:
         """Conditional estimate of all samples and unconditional one of `rows`, from one call."""
-        rows = rows.to(x.device)
+        rows, condition = rows.to(x.device), one_a_row(condition, len(x))
         empty = self.guidance.without(condition)
         joined = {name: torch.cat([value, empty[name][rows]]) for name, value in condition.items()}
         times = t if t.ndim == 0 else torch.cat([t, t[rows.to(t.device)]])

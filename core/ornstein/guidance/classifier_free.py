@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ornstein.acceleration.branches import evaluate_together
 from ornstein.denoiser import DenoiserLike
+from ornstein.errors import UserError
 from ornstein.estimate import Estimate, estimate_from_x0
 from ornstein.process.affine import as_time
 
@@ -49,6 +50,12 @@ class ClassifierFreeGuidance:
         emptied = dict(condition)
         for name, value in self.unconditional.items():
             like = condition[name]
+            if value.device != like.device:  # kept there: a copy from the host would be waited for in every call
+                self.unconditional[name] = value = value.to(like.device)
+            if value.ndim == like.ndim and like.ndim and len(value) not in (1, len(like)):
+                raise UserError(
+                    f"the unconditional {name} has {len(value)} rows and the condition {len(like)}; give one for all"
+                )
             emptied[name] = value.to(device=like.device, dtype=like.dtype).expand(like.shape)
         return emptied
 

@@ -13,10 +13,12 @@ def corrupted(process: Process, x0: Tensor, t: Tensor, generator: torch.Generato
     return process.sample(x0, t, z.to(x0.device), y)
 
 
-def require_steps(steps: int) -> None:
+def require_steps(steps: int, batch: int) -> None:
     """Raise UserError if nothing would be trained."""
     if steps < 1:
         raise UserError(f"{steps} steps train nothing; give at least 1")
+    if batch < 1:
+        raise UserError(f"a batch of {batch} signals trains nothing; give at least 1")
 
 
 def require_pairs(signals: Tensor, others: Tensor | None, name: str) -> None:

@@ -20,8 +20,8 @@ from ornstein.samplers.base import Sampler
 class NoiseRangeExperts(nn.Module):
     """N copies of a model with adapters; expert n answers for t in [n T/N, (n + 1) T/N), sample by sample.
 
-    Called as experts(x_t, t) with t (B,); t = T belongs to the last expert. Every expert starts from the model itself.
-    Which ones are called depends on the values of t, so that a call waits for a GPU that holds them.
+    Called as experts(x_t, t) with t (B,), or experts.at_time(x_t, t) with one number; t = T belongs to the last expert.
+    Every expert starts from the model itself. Times on a GPU are waited for, because their values choose the experts.
 
     Args:
         model: gives an output of its own for a clean signal (B, *); it stays as it is.
@@ -42,9 +42,16 @@ class NoiseRangeExperts(nn.Module):
     def route(self, t: Tensor) -> Tensor:
         """Index of the expert for each of `t` (B,)."""
         count = len(self.experts)
-        if bool((t > self.T).any()):
-            raise UserError(f"the experts divide times up to {self.T:g}, and t is {float(t.max()):g}; give them that T")
+        if bool((outside := (t < 0) | (t > self.T * (1 + 1e-6))).any()):  # times may have been rounded to float32
+            raise UserError(
+                f"the experts divide times from 0 to {self.T:g}, and t is {float(t[outside][0]):g}; give them that T"
+            )
         return (t.double() * count / self.T).floor().long().clamp(0, count - 1)
+
+    def at_time(self, x: Tensor, t: float) -> Tensor:
+        """The answer of the expert for `t`, the time of all samples."""
+        output: Tensor = self.experts[int(self.route(torch.tensor([t], dtype=torch.float64)))](x)
+        return output
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         chosen = self.route(t)
@@ -103,12 +110,12 @@ def distil(
     one. `on_step(done, all)` is called after every step of any expert.
 
     Raises:
-        UserError: no step, no signal, another number of observations, a bad share, or experts for another T than the
-            process has.
+        UserError: no step, no signal, an empty batch, another number of observations, a bad share, or experts for
+            another T than the process has.
     """
     count = len(experts.experts)
     require_pairs(clean, observations, "observations")
-    require_steps(steps)
+    require_steps(steps, batch)
     if experts.T != process.T:
         raise UserError(
             f"the experts divide times up to {experts.T:g}, the process ends at {process.T:g}; give them its T"

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ornstein.denoiser import DenoiserLike
+from ornstein.denoiser import DenoiserLike, one_a_sample
 from ornstein.errors import UserError
 from ornstein.estimate import Estimate
 from ornstein.process.affine import Weight, as_time, combine
@@ -88,19 +88,30 @@ def raise_score(estimate: Estimate, change: Tensor) -> Estimate:
 def class_log_probability(classifier: Callable[[Tensor, Tensor], Tensor], target: Tensor | int) -> LogProbability:
     """log softmax of `classifier`(x_t, t (B,)) -> (B, classes) at `target`, one class or one a sample (B,).
 
+    The times are real and on the device of x_t. A classifier with a method `at_time(x_t, t)`, such as experts that are
+    chosen by the time, is given the time that all samples share by that, as a float.
+
     Raises:
         UserError: in a call, the classifier has no such class (a target on the host).
     """
     wanted_class = torch.as_tensor(target)
     on_host = wanted_class.device.type == "cpu"  # a target on a device is not waited for
     smallest, largest = (int(wanted_class.min()), int(wanted_class.max())) if on_host else (0, 0)
+    at_time: Callable[[Tensor, float], Tensor] | None = getattr(classifier, "at_time", None)
+    moved = wanted_class
 
     def log_probability(x: Tensor, t: Tensor) -> Tensor:
-        logits = classifier(x, t.to(device=x.device, dtype=x.dtype).expand(len(x)))
+        nonlocal moved
+        if at_time is not None and t.ndim == 0 and t.device.type == "cpu":
+            logits = at_time(x, t.item())
+        else:
+            logits = classifier(x, one_a_sample(t, x))
         if smallest < 0 or largest >= logits.shape[-1]:
             wrong = smallest if smallest < 0 else largest
             raise UserError(f"the target is class {wrong}; the classifier has the classes 0 to {logits.shape[-1] - 1}")
-        wanted = wanted_class.to(x.device).expand(len(x))
-        return logits.log_softmax(-1).gather(1, wanted[:, None])[:, 0]
+        if moved.ndim and len(moved) not in (1, len(x)):
+            raise UserError(f"there are {len(moved)} targets for {len(x)} samples; give one for each, or one for all")
+        moved = moved.to(x.device)  # once a device: a copy from the host would be waited for
+        return logits.log_softmax(-1).gather(1, moved.expand(len(x))[:, None])[:, 0]
 
     return log_probability

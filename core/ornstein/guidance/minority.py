@@ -43,9 +43,14 @@ def minority_scores(
         noise: source of unit noise.
         draws: noises averaged.
         distance: d; the paper's is LPIPS, the default |.|^2 needs no weights.
+
+    Raises:
+        UserError: no draw, or a time that the process does not have.
     """
     if draws < 1:
-        raise ValueError(f"draws is {draws}; it must be at least 1")
+        raise UserError(f"draws is {draws}; it must be at least 1")
+    if not 0 <= t <= denoiser.process.T:
+        raise UserError(f"t is {t:g}, and {type(denoiser.process).__name__} has times from 0 to {denoiser.process.T:g}")
     total = torch.zeros(len(x0), dtype=x0.real.dtype, device=x0.device)
     for _ in range(draws):
         x = denoiser.process.sample(x0, t, noise(x0), y)
@@ -89,11 +94,12 @@ def train_noisy_classifier(
     every step.
 
     Raises:
-        UserError: no step, no signal, another number of labels or observations than of signals, or a bad share.
+        UserError: no step, no signal, an empty batch, another number of labels or observations than of signals, or a
+            bad share.
     """
     require_pairs(signals, labels, "labels")
     require_pairs(signals, observations, "observations")
-    require_steps(steps)
+    require_steps(steps, batch)
     rows, held = (part.to(signals.device) for part in held_out(len(signals), validation, generator))
 
     def loss(chosen: Tensor, x: Tensor, t: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ class StaticThreshold:
 
     def __call__(self, x: Tensor, t: Tensor | float, y: Tensor | None = None, **condition: Tensor) -> Estimate:
         estimate = self.denoiser(x, t, y, **condition)
-        x0 = clipped(estimate.x0, torch.full((), self.bound))
+        x0 = clipped(estimate.x0, torch.full((), self.bound, device=estimate.x0.device))
         return estimate_from_x0(estimate.process, x, estimate.t, x0, estimate.y)
 
 

@@ -1,7 +1,7 @@
 """What samplers of a posterior p(x0 | r), r = H x0 + sigma n, share."""
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +12,7 @@ from ornstein.errors import UserError
 from ornstein.inverse_problems.operators import LinearOperator
 from ornstein.noise import Noise
 from ornstein.process.affine import Process
+from ornstein.samplers.ancestral import require_share
 from ornstein.samplers.base import Sampler, SamplingError, drawn
 
 
@@ -33,6 +34,15 @@ def require_one_level(process: Process, method: str) -> None:
         )
 
 
+def require_measurement(measurement: Tensor, expected: Tensor) -> None:
+    """Raise UserError if the measurement (B, *), or (1, *) for all, has not the shape `expected` = H x."""
+    if measurement.shape[1:] != expected.shape[1:] or len(measurement) not in (1, len(expected)):
+        raise UserError(
+            f"the measurement has shape {tuple(measurement.shape)}, and the operator gives {tuple(expected.shape)} for "
+            "these samples; give one measurement for each, or one for all"
+        )
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PosteriorSampler(Sampler):
     """A sampler that knows a measurement r and how it came about."""
@@ -45,6 +55,19 @@ class PosteriorSampler(Sampler):
     def __post_init__(self) -> None:
         if not bool(self.measurement.isfinite().all()):
             raise UserError("the measurement holds NaN or infinity; mend or mask it first")
+
+    def __call__(
+        self,
+        denoiser: DenoiserLike,
+        x: Tensor,
+        y: Tensor | None = None,
+        noise: Noise | None = None,
+        on_step: Callable[[int, int], None] | None = None,
+        **condition: Tensor,
+    ) -> Tensor:
+        if x.numel():
+            require_measurement(self.measurement, self.operator(x))
+        return super().__call__(denoiser, x, y, noise, on_step, **condition)
 
     def start(self, process: Process, noise: Noise, y: Tensor | None = None) -> Tensor:
         """a H^+ r + b y + s z at the first time of the grid, where the published samplers begin."""
@@ -59,6 +82,12 @@ class CorrectedDDIM(PosteriorSampler):
 
     scale: float = 1.0
     eta: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_share(self.eta)
+        if not self.scale >= 0:
+            raise UserError(f"scale weighs the correction and is not negative, got {self.scale}")
 
     @property
     def stochastic(self) -> bool:

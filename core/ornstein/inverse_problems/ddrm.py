@@ -34,7 +34,7 @@ class DDRM(PosteriorSampler):
         super().__post_init__()
         if not isinstance(self.operator, SpectralOperator):
             raise UserError(f"DDRM needs the SVD of the operator; use as_matrix on {type(self.operator).__name__}")
-        if self.sigma < 0 or not 0 <= self.eta <= 1 or not 0 <= self.eta_b <= 1:
+        if not self.sigma >= 0 or not 0 <= self.eta <= 1 or not 0 <= self.eta_b <= 1:
             raise UserError("DDRM needs sigma >= 0 and eta, eta_b between 0 and 1")
 
     @property

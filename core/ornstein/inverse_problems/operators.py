@@ -94,6 +94,10 @@ class Matrix(SpectralOperator):
         self.values = torch.cat([values, values.new_zeros(matrix.shape[1] - len(values))])
 
     def __call__(self, x: Tensor) -> Tensor:
+        if x.flatten(1).shape[1] != self.matrix.shape[1]:
+            raise UserError(
+                f"the matrix takes signals of {self.matrix.shape[1]} values, got the shape {tuple(x.shape)}"
+            )
         return x.flatten(1) @ self.matrix.T.to(x.device, x.dtype)
 
     def singular_values(self, like: Tensor) -> Tensor:
@@ -107,6 +111,8 @@ class Matrix(SpectralOperator):
 
     def measured_to_spectral(self, r: Tensor) -> Tensor:
         rank = min(self.matrix.shape)
+        if r.ndim != 2 or r.shape[1] != self.matrix.shape[0]:
+            raise UserError(f"measurements of this matrix are (B, {self.matrix.shape[0]}), got {tuple(r.shape)}")
         v = r @ self.U[:, :rank].conj().to(r.device, r.dtype)
         return torch.cat([v, v.new_zeros(len(v), len(self.values) - rank)], dim=1)
 
@@ -126,6 +132,7 @@ class Mask(SpectralOperator):
         self.mask = mask
 
     def singular_values(self, like: Tensor) -> Tensor:
+        self._require(like)
         return self.mask.to(like.device, like.real.dtype).expand(like.shape).flatten(1)
 
     def to_spectral(self, x: Tensor) -> Tensor:
@@ -138,10 +145,16 @@ class Mask(SpectralOperator):
         return r.flatten(1) * self.singular_values(r)
 
     def __call__(self, x: Tensor) -> Tensor:
+        self._require(x)
         return x * self.mask.to(x.device, x.real.dtype)
 
     def signal_like(self, r: Tensor) -> Tensor:
         return torch.zeros_like(r)
+
+    def _require(self, x: Tensor) -> None:
+        sides = zip(reversed(self.mask.shape), reversed(x.shape), strict=False)
+        if self.mask.ndim > x.ndim or any(one not in (1, other) for one, other in sides):
+            raise UserError(f"a mask of shape {tuple(self.mask.shape)} does not fit signals {tuple(x.shape)}")
 
 
 class Downsample(SpectralOperator):

@@ -9,7 +9,7 @@ from ornstein.denoiser import DenoiserLike
 from ornstein.errors import UserError
 from ornstein.estimate import Estimate
 from ornstein.guidance.gradient import raise_score
-from ornstein.inverse_problems.base import CorrectedDDIM, require_one_level, require_positive
+from ornstein.inverse_problems.base import CorrectedDDIM, require_measurement, require_one_level, require_positive
 from ornstein.inverse_problems.operators import LinearOperator
 from ornstein.process.affine import as_time, combine
 
@@ -24,6 +24,11 @@ class PiGDM(CorrectedDDIM):
 
     sigma: float = 0.0
     """Standard deviation of the noise in the measurement."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.sigma >= 0:
+            raise UserError(f"sigma is a standard deviation and not negative, got {self.sigma}")
 
     def correction(
         self, denoiser: DenoiserLike, x: Tensor, t: Tensor, s: Tensor, y: Tensor | None, condition: dict[str, Tensor]
@@ -60,7 +65,7 @@ class PseudoinverseGuidance:
         sigma: float,
         data_std: float = 1.0,
     ) -> None:
-        if sigma <= 0 or data_std <= 0:
+        if not (sigma > 0 and data_std > 0):
             raise UserError(f"sigma {sigma} and data_std {data_std} must be positive; give a small sigma such as 1e-3")
         if not bool(measurement.isfinite().all()):
             raise UserError("the measurement holds NaN or infinity; mend or mask it first")
@@ -98,7 +103,9 @@ def likelihood_gradient(
     with torch.enable_grad():
         state = x.detach().requires_grad_()
         estimate = denoiser(state, t, y, **condition)
-        residual = measurement - operator(estimate.x0.detach())
+        expected = operator(estimate.x0.detach())
+        require_measurement(measurement, expected)
+        residual = measurement - expected
         pulled = operator.regularized_inverse(residual, noise_to_signal)
         (gradient,) = torch.autograd.grad(estimate.x0, state, pulled)
     kept = Estimate(estimate.process, x, estimate.t, estimate.x0.detach(), estimate.noise.detach(), estimate.y)

@@ -2,16 +2,19 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from ornstein.denoiser import DenoiserLike
+from ornstein.errors import UserError
 from ornstein.inverse_problems.base import PosteriorSampler, require_one_level, require_positive
 from ornstein.noise import Noise
 from ornstein.process.affine import Process
 from ornstein.samplers.base import drawn
+
+Weighting = Literal["linear", "sqrt", "square", "log", "clip", "constant"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -25,7 +28,7 @@ class REDDiff(PosteriorSampler):
 
     weight: float = 0.25
     """lambda."""
-    weighting: Literal["linear", "sqrt", "square", "log", "clip", "constant"] = "linear"
+    weighting: Weighting = "linear"
     """w_t as a function of s/a."""
     fidelity: float = 1.0
     learning_rate: float = 0.1
@@ -33,6 +36,15 @@ class REDDiff(PosteriorSampler):
     """Of Adam. Published means run over a batch of B too, which is epsilon = B 1e-8 here."""
     start_noise: float = 0.0
     """Standard deviation of the noise around mu, sigma_x0."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.weighting not in get_args(Weighting):
+            raise UserError(f"RED-diff has the weights {', '.join(get_args(Weighting))}, not {self.weighting!r}")
+        if not (self.learning_rate > 0 and self.epsilon > 0):
+            raise UserError(f"learning_rate and epsilon are positive, got {self.learning_rate} and {self.epsilon}")
+        if not min(self.weight, self.fidelity, self.start_noise) >= 0:
+            raise UserError("weight, fidelity and start_noise of RED-diff are not negative")
 
     @property
     def stochastic(self) -> bool:

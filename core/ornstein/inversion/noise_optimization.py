@@ -85,7 +85,8 @@ class NoiseOptimization:
 
         Raises:
             UserError: nothing can be optimised (a bridge starts at y: take a stochastic sampler, or begin below T), the
-                objective does not give one finite number a sample, or the gradient is not finite.
+                objective does not give one finite number a sample or does not depend on it, or the gradient is not
+                finite.
         """
         process = denoiser.process
         first = self.sampler.times(process)[0]
@@ -115,6 +116,11 @@ class NoiseOptimization:
             if score.shape != (len(start),):
                 raise UserError(f"the objective gives {tuple(score.shape)}, it must give one number a sample")
             require_finite(score, "the objective")
+            if iteration == 0 and not _depends(score, sample):
+                raise UserError(
+                    "the objective does not depend on the sample, or not so that a gradient can be taken; "
+                    "compute it from the sample by differentiable operations"
+                )
             scores.append(score.detach())
             best = _better(best, score.detach(), [v.detach().clone() for v in variables], sample.detach())
             if iteration == self.iterations:
@@ -136,6 +142,13 @@ class NoiseOptimization:
 def _begin(process: Process, t: Tensor, z: Tensor, y: Tensor | None) -> Tensor:
     """The start of a grid from `t`: at T the one of the process, which may stand y in for the unknown a x0."""
     return process.start(z, y) if float(t) == process.T else state_of_noise(process, t, z, y)
+
+
+def _depends(score: Tensor, sample: Tensor) -> bool:
+    """Whether a gradient of `score` in `sample` exists."""
+    if not (score.requires_grad and sample.requires_grad):
+        return False
+    return torch.autograd.grad(score.sum(), sample, retain_graph=True, allow_unused=True)[0] is not None
 
 
 def _replay(draws: list[Tensor]) -> Noise:

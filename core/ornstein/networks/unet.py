@@ -62,6 +62,12 @@ class UNet(nn.Module):
             raise ValueError(
                 f"pictures must be (B, {self.channels}, H, W), sides multiples of {unit}; got {tuple(x.shape)}"
             )
+        if label is not None and embedding is not None:
+            raise UserError("a label and an embedding are given; an embedding stands in place of the label: give one")
+        if embedding is not None and embedding.shape[-1] != 4 * self.width:
+            raise UserError(f"embeddings have {4 * self.width} values here, got the shape {tuple(embedding.shape)}")
+        if label is not None and label.is_floating_point():
+            raise UserError(f"labels are whole numbers, got {label.dtype}; convert them with label.long()")
         if embedding is None:
             if label is None:
                 label = torch.full((len(x),), self.classes, dtype=torch.long, device=x.device)

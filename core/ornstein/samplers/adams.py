@@ -19,7 +19,7 @@ class _Adams(FlowSolver):
     """Calls that are combined, 1 to 5; fewer while there are not as many."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.order <= 5:
+        if not isinstance(self.order, int) or not 1 <= self.order <= 5:
             raise UserError(f"Adams-Bashforth has the orders 1 to 5 here, not {self.order}")
 
     @property

@@ -1,7 +1,7 @@
 """What every sampler shares: options, a grid, a loop that can be watched or driven step by step."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ornstein.denoiser import DenoiserLike
+from ornstein.denoiser import DenoiserLike, require_rows
 from ornstein.errors import UserError
 from ornstein.estimate import Estimate
 from ornstein.noise import Noise
@@ -81,7 +81,7 @@ class Sampler(ABC):
         """The sample that starts at `x`; `on_step(done, steps)` is called after every step."""
         state = x
         with torch.no_grad(), sampling_run():
-            watched = _Watched(denoiser, x, y, self.steps)
+            watched = _Watched(denoiser, x, y, self.steps, condition)
             for done, state in enumerate(self.trajectory(watched, x, y, noise, **condition), start=1):
                 watched.stepped(state)
                 if on_step is not None:
@@ -107,8 +107,12 @@ class Sampler(ABC):
                     f"take fewer steps, at most {process.T:g}"
                 )
             raise SamplingError(
-                f"{self.grid} gives times that do not decrease on {process}: {_listed(times)}; "
-                "choose its ends inside the process or fewer steps"
+                f"{self.grid} gives times that do not decrease on {type(process).__name__}: {_listed(times)}; "
+                + (
+                    f"it has {process.T:g} levels of noise: take fewer steps"
+                    if process.first_level > 0
+                    else "choose its ends inside the process or fewer steps"
+                )
             )
         if not (times[-1] >= 0 and times[0] <= process.T * (1 + 1e-9)):
             raise SamplingError(
@@ -122,13 +126,16 @@ class _Watched:
     """Looks at every estimate and every state of a run: at once on a CPU, after the run on a device, which would have
     to be waited for."""
 
-    def __init__(self, denoiser: DenoiserLike, x: Tensor, y: Tensor | None, steps: int) -> None:
+    def __init__(
+        self, denoiser: DenoiserLike, x: Tensor, y: Tensor | None, steps: int, condition: Mapping[str, Tensor]
+    ) -> None:
         self.process = denoiser.process
         self._denoiser, self._steps, self._done = denoiser, steps, 0
         self._at_once = x.device.type == "cpu"
         self._seen: list[tuple[Tensor, str]] = []
         if x.numel() == 0:
             raise SamplingError(f"the start has shape {tuple(x.shape)}, which holds nothing; give at least one sample")
+        require_fitting(self.process, x, y, condition)
         # in float32 at least: DIVERGED is infinite in half precision
         sizes = [
             each.abs().amax().to(torch.promote_types(each.real.dtype, torch.float32))
@@ -165,6 +172,19 @@ class _Watched:
             self._seen.append((good, otherwise))
         elif not good:
             raise SamplingError(otherwise)
+
+
+def require_fitting(process: Process, x: Tensor, y: Tensor | None, condition: Mapping[str, Tensor]) -> None:
+    """Raise UserError if the observation `y` or a condition does not go with the batch `x` (B, *).
+
+    An observation that the process runs towards has the shape of `x`, any other one B rows, a condition 1 or B.
+    """
+    if y is not None and y.shape != x.shape and (process.observed or y.shape[:1] != x.shape[:1]):
+        wanted = "the same shape" if process.observed else "as many rows"
+        raise SamplingError(
+            f"the start has shape {tuple(x.shape)}, the observation {tuple(y.shape)}; give an observation of {wanted}"
+        )
+    require_rows(condition, len(x))
 
 
 def _listed(times: Tensor) -> str:
@@ -204,10 +224,13 @@ def require_finite_end(process: Process, t: Tensor, score: bool) -> None:
 
 
 def drawn(noise: Noise | None, like: Tensor) -> Tensor:
-    """Unit noise like `like`; raises SamplingError if the caller gave no source."""
+    """Unit noise like `like`; raises SamplingError if the caller gave no source, or one that gives another shape."""
     if noise is None:
         raise SamplingError("this sampler is stochastic; give it noise=SampleNoise(seeds)")
-    return noise(like)
+    z = noise(like)
+    if z.shape != like.shape:
+        raise SamplingError(f"the noise has shape {tuple(z.shape)}, the state {tuple(like.shape)}; give noise like it")
+    return z
 
 
 def require_sampler(

@@ -30,8 +30,10 @@ class ChurnedHeun(FlowSolver):
     """Standard deviation of the noise added, in units of the noise that would be right."""
 
     def __post_init__(self) -> None:
-        if min(self.churn, self.noise_scale) < 0:
+        if not (self.churn >= 0 and self.noise_scale >= 0):
             raise UserError(f"churn and noise_scale are not negative, got {self.churn} and {self.noise_scale}")
+        if not self.rho_min <= self.rho_max:
+            raise UserError(f"no s/a lies between {self.rho_min} and {self.rho_max}; give rho_min <= rho_max")
 
     @property
     def convergence_order(self) -> int | None:

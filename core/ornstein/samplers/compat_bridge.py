@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ornstein.denoiser import DenoiserLike
+from ornstein.errors import UserError
 from ornstein.noise import Noise
 from ornstein.process.affine import StepWeights, as_time, combine
 from ornstein.samplers.base import Sampler, drawn
@@ -35,6 +36,10 @@ class PublishedBridge(Sampler):
     steps: int = 50
     grid: TimeGrid = UniformGrid(end=1e-4)
     mode: Literal["sde", "ode"] = "sde"
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("sde", "ode"):
+            raise UserError(f"PublishedBridge has the modes sde and ode, not {self.mode!r}")
 
     @property
     def convergence_order(self) -> int | None:

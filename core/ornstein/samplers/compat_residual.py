@@ -9,6 +9,7 @@ from torch import Tensor
 from ornstein.denoiser import DenoiserLike
 from ornstein.noise import Noise
 from ornstein.process.affine import Process, combine
+from ornstein.samplers.ancestral import require_share
 from ornstein.samplers.base import Sampler, SamplingError, drawn
 from ornstein.samplers.time_grids import TimeGrid, TruncatedGrid
 
@@ -25,6 +26,9 @@ class PublishedResidual(Sampler):
     steps: int = 5
     grid: TimeGrid = TruncatedGrid()
     eta: float = 0.0
+
+    def __post_init__(self) -> None:
+        require_share(self.eta)
 
     @property
     def convergence_order(self) -> int | None:

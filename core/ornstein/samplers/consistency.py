@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ornstein.errors import UserError
 from ornstein.samplers.ode_solvers import FlowSolver, Run
 from ornstein.samplers.weights import root, weighted
 
@@ -19,6 +20,10 @@ class Consistency(FlowSolver):
     """
 
     rho_min: float = 0.002
+
+    def __post_init__(self) -> None:
+        if not self.rho_min >= 0:
+            raise UserError(f"rho_min is a ratio s/a and not negative, got {self.rho_min}")
 
     @property
     def stochastic(self) -> bool:

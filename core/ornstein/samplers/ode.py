@@ -7,11 +7,15 @@ import torch
 from torch import Tensor
 
 from ornstein.denoiser import DenoiserLike
+from ornstein.errors import UserError
 from ornstein.noise import Noise
 from ornstein.process.affine import Process
 from ornstein.samplers.base import Sampler, require_finite_end, require_finite_rates
 from ornstein.samplers.predictor_corrector import reverse_mean
 from ornstein.samplers.time_grids import TimeGrid, UniformGrid
+
+ADAPTIVE = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun")
+"""Methods of torchdiffeq that choose their steps."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,14 @@ class ProbabilityFlowODE(Sampler):
     atol: float = 1e-5
     method: str = "dopri5"
     final_step: bool = True
+
+    def __post_init__(self) -> None:
+        if not (self.rtol > 0 and self.atol > 0):
+            raise UserError(f"the tolerances rtol and atol have to be positive, got {self.rtol} and {self.atol}")
+        if self.method not in ADAPTIVE:
+            raise UserError(
+                f"{self.method!r} does not choose its steps; take one of {', '.join(ADAPTIVE)}, or VelocityFlow"
+            )
 
     @property
     def differentiable(self) -> bool:

@@ -30,7 +30,7 @@ class PLMS(FlowSolver):
     """Correct the first step by the trapezoidal rule, as published: one call more than steps."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.order <= 4:
+        if not isinstance(self.order, int) or not 1 <= self.order <= 4:
             raise UserError(f"PLMS has the orders 1 to 4, not {self.order}")
 
     @property

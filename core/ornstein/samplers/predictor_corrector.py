@@ -34,12 +34,20 @@ class Corrector(ABC):
         return combine(estimate.x, (1.0, estimate.x), (e, estimate.score), ((2 * e) ** 0.5, z))
 
 
+def _require_ratio(snr: float) -> None:
+    if not snr >= 0:
+        raise UserError(f"the signal-to-noise ratio of a correction is not negative, got {snr}")
+
+
 @dataclass(frozen=True)
 class AnnealedLangevin(Corrector):
     """e = 2 (snr s)^2: annealed Langevin dynamics (`ald` of SGMSE+)."""
 
     snr: float = 0.5
     """r, the signal-to-noise ratio of a correction."""
+
+    def __post_init__(self) -> None:
+        _require_ratio(self.snr)
 
     def step_size(self, estimate: Estimate, z: Tensor) -> Weight:
         return 2 * (self.snr * estimate.process.coefficients_at(estimate.t).s) ** 2
@@ -55,6 +63,9 @@ class Langevin(Corrector):
 
     snr: float = 0.5
     batch_mean: bool = False
+
+    def __post_init__(self) -> None:
+        _require_ratio(self.snr)
 
     def step_size(self, estimate: Estimate, z: Tensor) -> Tensor:
         noise_norm = torch.linalg.vector_norm(z.flatten(1), dim=1)
@@ -80,7 +91,7 @@ class PredictorCorrector(Sampler):
     noise_scale: float = 1.0
 
     def __post_init__(self) -> None:
-        if min(self.corrector_steps, self.noise_scale) < 0:
+        if not (self.corrector_steps >= 0 and self.noise_scale >= 0):
             raise UserError(
                 f"corrector_steps and noise_scale are not negative, got {self.corrector_steps} and {self.noise_scale}"
             )

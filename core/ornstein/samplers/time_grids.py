@@ -48,6 +48,14 @@ def _require_positive(grid: TimeGrid, **values: float) -> None:
             raise UserError(f"{name} of {type(grid).__name__} has to be positive, got {value}")
 
 
+def _require_table(grid: TimeGrid, process: Process, instead: str) -> None:
+    if process.first_level == 0:
+        raise UserError(
+            f"{type(grid).__name__} takes the times of a table of noise levels, and {type(process).__name__} has no "
+            f"table; {instead}"
+        )
+
+
 @dataclass(frozen=True)
 class UniformGrid(TimeGrid):
     """Equal steps in time from `start` (T if None) to `end`, each rounded to the nearest node of a tabulated schedule.
@@ -139,6 +147,8 @@ class DiscreteGrid(TimeGrid):
             raise UserError(f"DiscreteGrid has the spacings leading, trailing and linspace, not {self.spacing!r}")
 
     def __call__(self, process: Process, steps: int) -> Tensor:
+        if self.train_steps is None:
+            _require_table(self, process, "give it train_steps, or take UniformGrid")
         count = round(process.T) if self.train_steps is None else self.train_steps
         if not 1 <= _at_least_one(steps) <= count:
             raise ValueError(f"{steps} steps are more than the {count} times of the schedule; take at most {count}")
@@ -231,6 +241,7 @@ class TruncatedGrid(TimeGrid):
     `UniformGrid` rounds."""
 
     def __call__(self, process: Process, steps: int) -> Tensor:
+        _require_table(self, process, "take UniformGrid")
         levels = round(process.T)
         if not 1 <= _at_least_one(steps) <= levels:
             raise ValueError(f"{steps} steps are more than the {levels} times of the schedule; take at most {levels}")

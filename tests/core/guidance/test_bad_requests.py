@@ -6,9 +6,10 @@ from torch import Tensor, nn
 
 from ornstein.errors import UserError
 from ornstein.estimate import Estimate
+from ornstein.guidance.adaptive import AdaptiveGuidance
 from ornstein.guidance.classifier_free import GuidanceInterval
 from ornstein.guidance.experts import NoiseRangeExperts, distil
-from ornstein.guidance.gradient import class_log_probability
+from ornstein.guidance.gradient import ClassifierGuidance, class_log_probability
 from ornstein.guidance.minority import train_noisy_classifier
 from ornstein.guidance.thresholding import DynamicThreshold, StaticThreshold, quantile_of_each
 from ornstein.process.affine import as_time
@@ -47,6 +48,25 @@ def test_thresholds_of_complex_signals_keep_the_phase(kind: type) -> None:
     torch.testing.assert_close(found / found.abs(), x / x.abs())
 
 
+class OfParts(nn.Module):
+    """Logits (B, 2) of a complex signal, from the means of its two parts and the time."""
+
+    def forward(self, x: Tensor, t: Tensor | None = None) -> Tensor:
+        assert t is None or (t.dtype == torch.float32 and t.shape == x.shape[:1])
+        return torch.view_as_real(x).flatten(1, -2).mean(1) * (2.0 if t is None else 1 + t[:, None])
+
+
+@pytest.mark.parametrize("classifier", [OfParts(), NoiseRangeExperts(OfParts(), rank=0)], ids=["times", "experts"])
+def test_the_times_of_complex_signals_are_real(classifier: nn.Module) -> None:
+    """One time for all and one a sample, of a classifier of noisy states and of experts, move x0 towards the class."""
+    x = torch.randn(2, 1, 3, 4, dtype=torch.complex64, generator=generator())
+    towards = class_log_probability(classifier, torch.tensor([0, 1]))
+    for t in (torch.tensor(0.5).double(), torch.tensor([0.5, 0.9]).double()):
+        change = ClassifierGuidance(Constant(), towards)(x, t).x0 - x
+        parts = torch.view_as_real(change).flatten(1, -2)
+        assert bool((parts[0, :, 0] > 0).all() & (parts[1, :, 1] > 0).all())
+
+
 def test_quantile_is_that_of_torch_and_has_no_size_limit() -> None:
     x = torch.rand(3, 4, 7, generator=generator(), dtype=torch.float64)
     for share in (0.01, 0.5, 0.995, 1.0):
@@ -64,6 +84,12 @@ def test_requests_that_mean_nothing() -> None:
     signals, labels, teacher = torch.zeros(4, 2), torch.zeros(4).long(), Linear()
     with pytest.raises(UserError, match="0 steps train nothing"):
         train_noisy_classifier(Linear(), VP(), signals, labels, 0, generator())
+    with pytest.raises(UserError, match="a batch of 0 signals"):
+        train_noisy_classifier(Linear(), VP(), signals, labels, 1, generator(), batch=0)
+    with pytest.raises(UserError, match="compares x0 or noise, not 'foo'"):
+        AdaptiveGuidance(None, compare="foo")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="threshold of adaptive guidance is NaN"):
+        AdaptiveGuidance(None, float("nan"))  # type: ignore[arg-type]
     with pytest.raises(UserError, match="4 signals and 3 labels"):
         train_noisy_classifier(Linear(), VP(), signals, labels[:3], 1, generator())
     with pytest.raises(UserError, match="0 steps train nothing"):

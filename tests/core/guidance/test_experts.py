@@ -58,12 +58,16 @@ def test_routing_is_half_open_and_per_sample() -> None:
     experts = NoiseRangeExperts(nn.Linear(3, 2), count=5, T=1.0, rank=0)
     t = torch.tensor([0.0, 0.199, 0.2, 0.999, 1.0])
     assert experts.route(t).tolist() == [0, 0, 1, 4, 4]
-    with pytest.raises(UserError, match="divide times up to 1, and t is 500; give them that T"):
+    with pytest.raises(UserError, match="divide times from 0 to 1, and t is 500; give them that T"):
         experts.route(torch.tensor([0.5, 500.0]))
+    with pytest.raises(UserError, match="and t is -1;"):
+        experts.at_time(torch.zeros(5, 3), -1.0)
     for index, expert in enumerate(experts.experts):
         nn.init.constant_(expert.bias, index)
         nn.init.zeros_(expert.weight)
     assert experts(torch.zeros(5, 3), t)[:, 0].tolist() == [0, 0, 1, 4, 4]
+    for one, index in zip(t.tolist(), (0, 0, 1, 4, 4), strict=True):
+        assert experts.at_time(torch.zeros(2, 3), one)[:, 0].tolist() == [index] * 2
 
 
 def test_experts_start_as_the_model_and_merge_to_the_same() -> None:

@@ -110,6 +110,9 @@ def test_norm_penalty_is_the_log_density_of_the_norm() -> None:
         ("VP", Ancestral(3), towards_class_zero, "is stochastic"),
         ("VP", Ancestral(3, eta=0.0), lambda x: x, "one number a sample"),
         ("VP", Ancestral(3, eta=0.0), lambda x: x.sum(1) / 0, "not finite"),
+        ("VP", Ancestral(3, eta=0.0), lambda x: torch.zeros(len(x)), "does not depend on the sample"),
+        ("VP", Ancestral(3, eta=0.0), lambda x: x.detach().sum(1), "does not depend on the sample"),
+        ("VP", Ancestral(3, eta=0.0), lambda x: torch.zeros(len(x)).requires_grad_(), "does not depend on the sample"),
     ],
 )
 def test_bad_requests(name: str, sampler: Sampler, objective: object, message: str) -> None:
