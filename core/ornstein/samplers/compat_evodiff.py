@@ -1,4 +1,4 @@
-"""EVODiff with the last step of the published code (arXiv 2509.26096)."""
+"""EVODiff with the last step and the divisors of the published code (arXiv 2509.26096)."""
 
 from dataclasses import dataclass
 
@@ -17,12 +17,16 @@ class PublishedEVODiff(EVODiff):
     h = 1/rho' - 1/rho and c = 1 - sqrt(q)/2, from q = rho'/rho = 1/2 on 1 - sqrt(q - 1/2)/2.
 
     It shrinks u/a and adds a share of x0 however short the step is: a few percent at the published end rho' = 0.002, a
-    wrong sample where the last regular level is higher. More steps do not mend it.
+    wrong sample where the last regular level is higher. More steps do not mend it. No correction is limited, so steps
+    that are unlike in log(rho), as those alike in t on a table, may end far away.
     """
 
     @property
     def convergence_order(self) -> int | None:
         return None
+
+    def limited(self, divisor: Tensor, correction: Tensor, change: Tensor) -> Tensor:
+        return divisor
 
     def last_step(self, run: Run, i: int, euler: Tensor, m0: Tensor, m1: Tensor) -> Tensor:
         now, ahead = run.steps[i]

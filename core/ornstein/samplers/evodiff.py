@@ -19,7 +19,9 @@ class EVODiff(FlowSolver):
     It is the sampler published for CIFAR-10, written in u/a and rho = s/a, where its constants (in units of EDM's
     sigma) mean the same on every process. With an exact denoiser it is less accurate than DPM-Solver++ 2M: the
     weights are tuned to learned networks. The first and the last step, and one that touches a <= 0 or s = 0, are Euler
-    steps; `ornstein.samplers.compat_evodiff` has the published last step.
+    steps. The published differences hold a share of x0 itself where steps are unlike in lambda, and zeta divides by
+    next to nothing in many steps; so every correction is limited here, which makes a run one of first order on any
+    grid. `ornstein.samplers.compat_evodiff` has the published last step and no limit.
     """
 
     minimum_steps = 2
@@ -33,7 +35,7 @@ class EVODiff(FlowSolver):
         first, last = regular[0], regular[-1]
         m1 = m0 = x
         called = False  # the call inside a step serves the next one
-        along: Tensor | None = None  # and what it says of the prediction before it
+        along = change = x  # and what it says of the prediction before it
         for i, (now, ahead) in enumerate(run.steps):
             m0 = m0 if called else run.x0_alone(x, now)
             euler = run.data_step(x, now, ahead, m0)
@@ -42,16 +44,26 @@ class EVODiff(FlowSolver):
                 x = self.last_step(run, i, euler, m0, m1) if first < i == last else euler
                 m1 = m0
             else:
+                if i == first + 1:
+                    along, change = projection(m0, m1), m0 - m1
                 step = EVODiffStep(*(_fit(run.nodes[j].rho, x) for j in (i - 1, i, i + 1, first, last + 1)))
                 euler = run.scaled(euler, ahead)
-                d1, eased = step.first_difference(m0, m1, projection(m0, m1) if along is None else along)
+                d1, eased = step.first_difference(m0, m1, along)
+                eased = self.limited(eased, d1, change)
                 guess = plus(euler, 0.5 * step.k * step.h / step.ratio, d1, eased)
                 m = run.x0_alone(run.unscaled(guess, ahead), ahead)
-                along = projection(m, m0)
+                along, change = projection(m, m0), m - m0
                 d2 = torch.addcmul(m, step.share(along), m0, value=-1)
                 slope, zeta = step.slope(guess - euler, d1, eased, d2, m0, m1, many=len(regular) > 20)
+                zeta = self.limited(zeta, slope * step.h, change)
                 x, m1, m0 = run.unscaled(plus(euler, step.half, slope, zeta), ahead), m0, m
             yield x
+
+    def limited(self, divisor: Tensor, correction: Tensor, change: Tensor) -> Tensor:
+        """The divisor of a correction, raised until the step is no farther from the trapezoidal rule, which corrects by
+        `change`, than the Euler step: |c/d - change| <= |change| where d >= <c, c>/(2 <c, change>)."""
+        along = projection(change, correction, least=1e-3)  # not 0, where the gradient is no number
+        return torch.maximum(divisor, 0.5 / along)
 
     def last_step(self, run: Run, i: int, euler: Tensor, m0: Tensor, m1: Tensor) -> Tensor:
         """The state after step `i`, the last one that is regular, from that after an Euler step."""
@@ -120,12 +132,12 @@ def plus(base: Tensor, weight: Weight, signal: Tensor, divisor: Tensor | None = 
     return torch.addcdiv(base, signal, divisor, value=weight)
 
 
-def projection(a: Tensor, b: Tensor) -> Tensor:
-    """<a, b>/<b, b> over space, for every sample and channel, kept in [-2, 2]; 0 where b = 0."""
+def projection(a: Tensor, b: Tensor, least: float = -2.0) -> Tensor:
+    """<a, b>/<b, b> over space, for every sample and channel, kept in [`least`, 2]; 0 before that where b = 0."""
     dims = tuple(range(2, a.ndim)) if a.ndim > 2 else (1,)
     dot = (a * b.conj()).real.sum(dims, keepdim=True)
     square = torch.linalg.vector_norm(b, dim=dims, keepdim=True).square()
-    return (dot / square.clamp(min=1e-30)).clamp(-2, 2)
+    return (dot / square.clamp(min=1e-30)).clamp(least, 2)
 
 
 def _fit(weight: Weight, x: Tensor) -> Weight:

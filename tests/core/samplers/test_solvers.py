@@ -183,6 +183,21 @@ def test_evodiff_has_no_floor(name: str, last: float) -> None:
     assert errors[-1] < errors[0] / 20, errors
 
 
+@pytest.mark.parametrize("name", ["DDPM", "RDDM"])
+def test_evodiff_on_a_table_is_as_good_as_euler(name: str) -> None:
+    """Steps alike in t are rounded to levels: unlike in log(s/a) by up to two, where the differences hold x0 itself."""
+    process = PROCESSES[name]
+    start, end = (float(process.time_at_kappa(k).round()) for k in (0.1, 100.0))
+    w, exact = exact_between(*(float(process.kappa(t)) for t in (start, end)))
+    for n in (50, 200, 450, 500):
+        grid = UniformGrid(start, end)
+        evodiff, euler = (
+            float((final_w(MIXTURE, process, replace(solver, steps=n, grid=grid), w, Y.expand_as(w)) - exact).norm())
+            for solver in (EVODiff(), Euler())
+        )
+        assert evodiff < 1.1 * euler, (n, evodiff, euler)
+
+
 def test_evodiff_ends_in_a_long_last_step_as_well_as_euler() -> None:
     """A grid uniform in t goes over half of log(s/a) in its last step."""
     process = PROCESSES["VP"]
