@@ -17,6 +17,8 @@ class Listed(Process):
     Between the nodes log rho is linear in time, which no solver sees but one that asks in between.
     """
 
+    first_level = 1.0
+
     def __init__(self, rho: Tensor, preserving: bool) -> None:
         self.rho, self.preserving = rho.double(), preserving
 
