@@ -172,7 +172,7 @@ def test_bad_requests() -> None:
     with pytest.raises(UserError, match="take real latents"):
         denoiser(torch.zeros(1, 4), 0.5)
     for text in (torch.zeros(3, 5, 6), torch.zeros(2, 5, 7)):  # rows, width
-        with pytest.raises(UserError, match="cannot work with the shapes .*give conditions with a row for each"):
+        with pytest.raises(UserError, match=r"cannot work with the shapes .*give conditions with a row for each"):
             denoiser(torch.zeros(2, 4, 8, 8), 0.5, encoder_hidden_states=text)
     with pytest.raises(UserError, match="name them as the model's arguments"):
         denoiser(torch.zeros(1, 4, 8, 8), 0.5, text=torch.zeros(1))
