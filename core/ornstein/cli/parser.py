@@ -26,6 +26,13 @@ class StrictParser(ArgumentParser):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"allow_abbrev": False} | kwargs)
 
+    def parse_path(self, path: Any, *args: Any, **kwargs: Any) -> Namespace:
+        """Read a file of settings; one that is no text, such as a recording, is named."""
+        try:
+            return super().parse_path(path, *args, **kwargs)
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path} is no text; give a file of settings (YAML)") from error
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise UserError with the message, the nearest known option, and where help is."""
         if not self.exit_on_error:  # inner parsers try one type after another and expect their own exception
@@ -63,6 +70,11 @@ class VerbParser(StrictParser):
             del kwargs["type"]
             kwargs["action"] = ActionYesNo if kwargs.get("default") else "store_true"
         return super().add_argument(*args, **kwargs)
+
+    def _apply_actions(self, cfg: Any, *args: Any, **kwargs: Any) -> Namespace:
+        """A file of settings may give one X where the command line takes several words."""
+        alone = {name: [cfg[name]] for name in self._one_or_more if isinstance(cfg.get(name), str)}
+        return super()._apply_actions({**cfg, **alone} if alone and isinstance(cfg, dict) else cfg, *args, **kwargs)
 
     def instantiate(self, *args: Any, **kwargs: Any) -> Namespace:
         """The values as the function gets them."""

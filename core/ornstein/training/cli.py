@@ -22,6 +22,13 @@ from ornstein.files import make_folder
 from ornstein.training.fsdp import FSDP2  # noqa: F401  # which registers the strategy fsdp2
 
 CONFIG_KEY = "ornstein_config"
+TRAINER_LIMITS = {
+    "accumulate_grad_batches": 1,
+    "check_val_every_n_epoch": 1,
+    "gradient_clip_val": 0,
+    "log_every_n_steps": 0,
+}
+"""The smallest values of options that the Trainer does not check."""
 
 
 class TrainingParser(StrictParser, LightningArgumentParser):
@@ -70,9 +77,18 @@ class LightningCommand(LightningCLI):
 
     def _parse_ckpt_path(self) -> None:
         """Check the name only: Lightning would let the checkpoint's hyper-parameters win over the command line."""
-        path = self.config[self.verb].get("ckpt_path")
+        settings = self.config[self.verb]
+        _check_trainer(settings)
+        path = settings.get("ckpt_path")
         if isinstance(path, Path):  # str or Path, whichever kind of union Python met first in this process
-            path = self.config[self.verb]["ckpt_path"] = str(path)
+            path = settings["ckpt_path"] = str(path)
+        if path == "":
+            raise UserError("--ckpt_path is empty; give a file of fit, or last, or leave it out")
+        if path is None and self.verb != "fit" and settings.get("model.init_from") is None:
+            raise UserError(
+                f"{self.verb} was given no weights and would use random ones; add --ckpt_path FILE.ckpt or --ckpt_path "
+                "last, or exported weights with --model.init_from FILE.safetensors"
+            )
         if path == "best":
             raise UserError("a new run does not know which checkpoint is best; give the file: --ckpt_path FILE.ckpt")
         if path and path not in ("last", "hpc") and "://" not in path and not Path(path).is_file():
@@ -83,6 +99,12 @@ class LightningCommand(LightningCLI):
             )
         if path and Path(path).is_file() and not zipfile.is_zipfile(path):
             raise UserError(f"{path} is no checkpoint of fit, or a damaged one; give a .ckpt file of fit, or last")
+
+    def _set_seed(self) -> None:
+        try:
+            super()._set_seed()
+        except ValueError as error:
+            raise UserError(f"--seed_everything: {error}; give another number") from error
 
     def instantiate_classes(self) -> None:
         """Build what the recipe names; a value that a class refuses is a mistake in the recipe."""
@@ -178,6 +200,14 @@ def run_lightning(
             f"the checkpoint of --ckpt_path holds another network than the recipe ({first[0].strip()}); "
             "give the recipe that it was trained with"
         ) from error
+
+
+def _check_trainer(settings: Any) -> None:
+    """Refuse what the Trainer takes and fails at, or disobeys, after the data have been read."""
+    for name, smallest in TRAINER_LIMITS.items():
+        value = settings.get(f"trainer.{name}")
+        if value is not None and not value >= smallest:
+            raise UserError(f"--trainer.{name} {value:g} is too small; it must be at least {smallest}")
 
 
 def _no_tips(record: logging.LogRecord) -> bool:

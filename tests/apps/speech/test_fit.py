@@ -229,7 +229,7 @@ def test_pesq_loss_trains(tmp_path: Path) -> None:
     assert not all(torch.equal(one, other) for one, other in zip(without, trained, strict=True))
 
 
-def test_undefined_scores_do_not_spoil_the_mean(tmp_path: Path) -> None:
+def test_undefined_scores_do_not_spoil_the_mean(trained: Path, tmp_path: Path) -> None:
     """PESQ and SI-SDR of silence are not defined; the other file's count."""
     speech, _ = soundfile.read(ROOT / "data/speech/clean/it_pink_2.5dB.flac", dtype="float32")
     noisy, rate = soundfile.read(ROOT / "data/speech/noisy/it_pink_2.5dB.flac", dtype="float32")
@@ -240,7 +240,7 @@ def test_undefined_scores_do_not_spoil_the_mean(tmp_path: Path) -> None:
 
     def scores(files: int) -> dict[str, torch.Tensor]:
         data = ["--data.root", str(tmp_path), "--data.layout", "pairs", "--data.valid_files", str(files)]
-        words = [*WORDS, *QUIET, *data, *overlay(tmp_path, logger=False)]
+        words = [*WORDS, *QUIET, *data, *overlay(tmp_path, logger=False), "--ckpt_path", str(trained)]
         return dict(
             run_lightning(SpeechTask, SpeechData, "validate", words, "ornstein speech").trainer.callback_metrics
         )

@@ -116,6 +116,19 @@ def test_settings_of_a_verb_may_come_from_a_file(fake_app: Path) -> None:
     assert json.loads(Path("b.json").read_text())["times"] == 3
 
 
+@pytest.mark.parametrize(("written", "expected"), [("a", "a"), ("[a, b]", "['a', 'b']")])
+def test_a_settings_file_gives_one_word_or_several(written: str, expected: str, fake_app: Path) -> None:
+    Path("settings.yaml").write_text(f"inputs: {written}\noutput: out\n")
+    assert main(["fake", "count", "--config", "settings.yaml"]) == 0
+    assert Path("out").read_text() == expected
+
+
+def test_a_settings_file_that_is_no_text(fake_app: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("a.wav").write_bytes(b"RIFF\xe2\x28")
+    for verb in ("copy", "fit"):
+        assert "a.wav is no text" in complaint(capsys, "fake", verb, "--config", "a.wav")
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

@@ -172,6 +172,15 @@ def test_last_and_best_without_a_checkpoint(verb: str, recipe: str, capfd: pytes
     assert "give the file" in capfd.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.parametrize("verb", ["validate", "test", "predict"])
+def test_random_weights_are_not_used(verb: str, recipe: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["fake", verb, "--config", recipe]) == 2
+    line = capfd.readouterr().err.splitlines()[-1]
+    assert line.startswith(f"ornstein: {verb} was given no weights")
+    assert "--ckpt_path" in line
+    assert "--model.init_from" in line
+
+
 def record_rates(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Collect the learning rate of every step from now on."""
     from ornstein_fake.training import TinyTask
@@ -227,6 +236,12 @@ def test_a_checkpoint_of_another_network_or_program(
         (["--model.network.init_args.wid", "3"], "wid"),
         (["--config", "none.yaml"], "none.yaml"),
         (["--ckpt_path", "none.ckpt"], "there is no checkpoint none.ckpt"),
+        (["--ckpt_path", ""], "--ckpt_path is empty"),
+        (["--seed_everything", "-3"], "--seed_everything: -3 is not in bounds"),
+        (["--trainer.accumulate_grad_batches", "0"], "--trainer.accumulate_grad_batches 0 is too small"),
+        (["--trainer.check_val_every_n_epoch", "0"], "it must be at least 1"),
+        (["--trainer.gradient_clip_val", "-1"], "--trainer.gradient_clip_val -1 is too small"),
+        (["--trainer.log_every_n_steps", "-1"], "--trainer.log_every_n_steps -1 is too small"),
         (["--trainer.default_root_dir", "/proc/x"], "cannot create the folder /proc/x: /proc takes no new files"),
         (["--data.folder", "missing"], "there is no folder missing; give --data.folder"),
     ],
