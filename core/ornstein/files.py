@@ -54,6 +54,15 @@ def _reason(error: OSError, folder: Path) -> str:
     return f"{reason}; choose another folder"
 
 
+def require_apart(source: str | Path, target: str | Path) -> None:
+    """Raise UserError if the folder `target`, to be filled from the folder `source`, is that folder or lies inside it,
+    where a second run would read what the first one wrote."""
+    inner, outer = Path(target).resolve(), Path(source).resolve()
+    if inner.is_relative_to(outer):
+        where = "is the folder of the sources" if inner == outer else f"lies inside {source}, the folder of the sources"
+        raise UserError(f"{target} {where}; choose a target outside of it")
+
+
 @contextmanager
 def atomic_path(target: str | Path, overwrite: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside `target`; rename it to `target` when the block ends well, remove it otherwise.

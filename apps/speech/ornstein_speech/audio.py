@@ -24,6 +24,8 @@ from ornstein.files import atomic_path
 Samples = np.ndarray[Any, np.dtype[np.float32]]
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".g722")
+RATES = (1000, 384000)
+"""The lowest and the highest rate in Hz that commands are asked for."""
 _DEFAULT_SUBTYPE = {".wav": "PCM_16", ".flac": "PCM_16", ".ogg": "VORBIS", ".mp3": "MPEG_LAYER_III"}
 _G722_RATE = 16000
 _BLOCK = 1 << 16  # frames moved at once: the Ogg encoder fails on minutes of sound in one call
@@ -44,6 +46,12 @@ class AudioInfo:
     def seconds(self) -> float:
         """Duration in seconds."""
         return self.frames / self.rate
+
+
+def require_rate(rate: int, option: str, lowest: int = RATES[0]) -> None:
+    """Raise UserError if the value of an option is no rate of sound in Hz."""
+    if not lowest <= rate <= RATES[1]:
+        raise UserError(f"{option} {rate} is no usable rate; give {lowest} to {RATES[1]} Hz, such as 16000")
 
 
 def info(path: str | Path) -> AudioInfo:

@@ -9,9 +9,13 @@ from ornstein.errors import UserError
 from ornstein.spread import spread
 from ornstein.training.data import ResumableLoader, SizedDataset
 from ornstein.training.data_module import DataModule
+from ornstein_speech import audio
 from ornstein_speech.banks import require_rooms
 from ornstein_speech.datasets import FixedMixes, MixedOnTheFly, PairedFolder, voicebank_demand
 from ornstein_speech.pairs import SPLITS
+
+LOUDEST_SNR = 200.0
+"""In dB: beyond it one of two sounds is lost in the rounding of the other."""
 
 Layout = Literal["mixes", "pairs", "voicebank"]
 
@@ -64,6 +68,13 @@ class SpeechData(DataModule):
             raise UserError(
                 "valid_files, test_files and eval_batch_size must be at least 1; for no validation, set "
                 "trainer.limit_val_batches to 0"
+            )
+        if min(samples, batch_size, epoch_length, 1 + num_workers) < 1:
+            raise UserError("samples, batch_size and epoch_length must be at least 1, num_workers at least 0")
+        audio.require_rate(rate, "--data.rate")
+        if not all(abs(snr) <= LOUDEST_SNR for snr in (*snr_range, *snrs)) or snr_range[0] > snr_range[1]:
+            raise UserError(
+                f"snr_range is {list(snr_range)} and snrs {list(snrs)}; give ascending dB within +-{LOUDEST_SNR:g}"
             )
         if rooms is not None and layout != "mixes":
             raise UserError("rooms are for the layout mixes; pairs are reverberant already or not at all")

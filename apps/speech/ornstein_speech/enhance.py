@@ -79,8 +79,8 @@ def enhance(
     """
     from ornstein_speech import audio
 
-    if sample_rate is not None and not 1 <= sample_rate <= 655350:
-        raise UserError(f"--sample_rate {sample_rate} is no rate in Hz; try 16000 or leave it out")
+    if sample_rate is not None:
+        audio.require_rate(sample_rate, "--sample_rate")
     work = find_jobs(inputs, Path(output))
     if len(work) == 1:
         audio.info(work[0][0])

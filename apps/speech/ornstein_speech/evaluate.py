@@ -87,8 +87,10 @@ def evaluate(
     """
     if min(mixes, 1 if limit is None else limit, 1 + workers, 1 + examples) < 1:
         raise UserError("--mixes and --limit must be at least 1, --workers and --examples at least 0")
-    if rate is not None and rate < 8000:
-        raise UserError(f"--rate is {rate} Hz; PESQ and ESTOI want 8000 Hz or more")
+    if rate is not None:
+        from ornstein_speech import audio
+
+        audio.require_rate(rate, "--rate", lowest=8000)  # of PESQ and ESTOI
     refuse_two_ways(systems, checkpoint, steps, sampler)
     chosen = [System.parse(text) for text in systems] if systems is not None else combine(checkpoint, sampler, steps)
     output = None if output is None else Path(output)

@@ -3,8 +3,12 @@
 from pathlib import Path
 
 from ornstein.errors import UserError
+from ornstein.files import require_apart
 from ornstein.manifest import bar
 from ornstein_speech import audio
+
+LENGTH_TOLERANCE = 0.1
+"""Seconds by which a copy may be shorter or longer; lengths in the headers of MP3 files are near ones."""
 
 
 def resample(source: Path, target: Path, rate: int = 16000, overwrite: bool = False, quiet: bool = False) -> int:
@@ -16,15 +20,17 @@ def resample(source: Path, target: Path, rate: int = 16000, overwrite: bool = Fa
         source: folder with sound files, any depth.
         target: new folder.
         rate: in Hz.
-        overwrite: replace existing files; without it they are kept, so that an interrupted run can go on.
+        overwrite: replace existing files; without it copies of this rate are kept, so that an interrupted run can go
+            on, and others refused.
         quiet: no progress bar and no summary.
 
     Raises:
-        UserError: no sound files, or some could not be copied; the others are there.
+        UserError: no sound files, the target lies inside the source, it holds files that are no copies of this rate,
+            or some could not be copied; the others are there.
     """
     source, target = Path(source), Path(target)
-    if rate < 1:
-        raise UserError(f"rate is {rate}; give a positive number of Hz, such as 16000")
+    audio.require_rate(rate, "--rate")
+    require_apart(source, target)
     goals: dict[Path, Path] = {}
     for path in audio.find(source):
         goal = (target / path.relative_to(source)).with_suffix(".wav")
@@ -33,9 +39,12 @@ def resample(source: Path, target: Path, rate: int = 16000, overwrite: bool = Fa
         goals[goal] = path
     if not goals:
         raise UserError(f"{source} holds no sound files; check the folder")
+    made = set() if overwrite else {goal for goal in goals if goal.exists()}
+    for goal in made:
+        _require_copy(goals[goal], goal, rate)
     failures = []
     for goal, path in bar(goals.items(), "files", quiet):
-        if goal.exists() and not overwrite:
+        if goal in made:
             continue
         try:
             _copy(path, goal, rate, overwrite)
@@ -50,6 +59,17 @@ def resample(source: Path, target: Path, rate: int = 16000, overwrite: bool = Fa
     if not quiet:
         print(f"{len(goals)} files in {target}")
     return len(goals)
+
+
+def _require_copy(path: Path, goal: Path, rate: int) -> None:
+    """Raise UserError if an existing file is not what `path` would become at this rate, by its header."""
+    there, header = audio.info(goal), audio.info(path)
+    if there.rate != rate:
+        raise UserError(f"{goal} has {there.rate} Hz, not {rate}; choose another folder or add --overwrite")
+    if there.channels != header.channels or abs(there.seconds - header.seconds) > LENGTH_TOLERANCE:
+        raise UserError(
+            f"{goal} is no copy of {path}, by its length or channels; choose another folder or add --overwrite"
+        )
 
 
 def _copy(path: Path, goal: Path, rate: int, overwrite: bool) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ornstein.errors import UserError
+from ornstein.files import require_apart
 from ornstein_speech import audio, rooms
 from ornstein_speech.datasets import item_generator
 from ornstein_speech.mixing import uniform
@@ -119,6 +120,7 @@ def prepare_reverb(
     _check(t60, rate)
     if not 0 <= seconds < math.inf:
         raise UserError(f"seconds is {seconds:g}; give a length such as 4, or 0 to join no recordings")
+    require_apart(speech, target)
     rooms.require_simulator()
     speech = Path(speech)
     jobs = []
@@ -230,8 +232,7 @@ def split_files(folder: Path) -> list[tuple[str, Path, list[Path]]]:
 def _check(t60: tuple[float, float], rate: int) -> None:
     if not 0 < t60[0] <= t60[1] < math.inf:
         raise UserError(f"t60 is {t60[0]:g} to {t60[1]:g} s; give two ascending times above 0, such as --t60 0.4 1")
-    if rate < 1:
-        raise UserError(f"rate is {rate}; give a positive number of Hz, such as 16000")
+    audio.require_rate(rate, "--rate", lowest=8000)  # lower ones have too few bands for the absorption of the walls
 
 
 def _share(name: str) -> float:

@@ -25,6 +25,9 @@ T_EPS = 0.03
 """Below this time the networks were not trained (t_eps of SGMSE+)."""
 
 
+MOST_STEPS = 10000
+"""Ten times what any published sampler takes; each is a call of the network for every 4 s of sound."""
+
 NO_SPREAD = 1e-3
 """A bridge starts at y itself; the eps of the published ones gives a spread of 1e-4 there, which they do not draw."""
 
@@ -53,6 +56,8 @@ def choose(
         raise UserError("this checkpoint is a predictive model of one call; leave --sampler, --steps and --grid out")
     if steps is not None and steps < 1:
         raise UserError(f"--steps {steps} must be at least 1")
+    if steps is not None and steps > MOST_STEPS:
+        raise UserError(f"--steps {steps} would take for ever; give at most {MOST_STEPS}")
     chosen: Any = stored if name is None else _named(stored, name, process)
     if name == "pc" and not starts_from_noise(process):
         others = "sde, ode, 2m, heun or published" if hasattr(process, "variances") else "sde, ode, 2m or heun"

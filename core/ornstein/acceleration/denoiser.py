@@ -52,8 +52,14 @@ class Acceleration:
         graphs: int,
         batches: tuple[int, ...] = (),
     ) -> "Acceleration":
-        """What is usual on `device`: bfloat16, `graphs` and `batches` on a GPU, float32 and none of them on a CPU."""
+        """What is usual on `device`: bfloat16, `graphs` and `batches` on a GPU, float32 and none of them on a CPU.
+
+        Raises:
+            UserError: float16 on a CPU.
+        """
         on_cpu = device.type == "cpu"
+        if on_cpu and precision == "float16":
+            raise UserError("precision float16 is for GPUs; a CPU takes far longer with it than with float32")
         return cls(
             precision=("float32" if on_cpu else "bfloat16") if precision == "auto" else precision,
             channels_last=not on_cpu or compile,

@@ -1,11 +1,13 @@
 """Where on the time axis a denoiser is trained."""
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ornstein.errors import UserError
 from ornstein.process.affine import Process
 
 
@@ -24,8 +26,14 @@ class UniformTimes(TimeSampling):
     t_min: float = 0.0
     t_max: float | None = None
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.t_min < (math.inf if self.t_max is None else self.t_max):
+            raise UserError(f"t_min is {self.t_min:g}, t_max {self.t_max}; give 0 <= t_min < t_max")
+
     def __call__(self, process: Process, count: int, generator: torch.Generator) -> Tensor:
         t_max = process.T if self.t_max is None else self.t_max
+        if not self.t_min < t_max:
+            raise UserError(f"t_min is {self.t_min:g}, and {type(process).__name__} ends at {t_max:g}; give less")
         u = torch.rand(count, generator=generator, device=generator.device, dtype=torch.float64)
         return self.t_min + u * (t_max - self.t_min)
 

@@ -61,6 +61,8 @@ class ResumableLoader:
     ) -> None:
         if batch_size < 1:
             raise UserError(f"batch_size is {batch_size}; it must be at least 1")
+        if num_workers < 0:
+            raise UserError(f"num_workers is {num_workers}; it must be at least 0, which reads in this process")
         if len(dataset) == 0:
             raise UserError("the dataset has no items; check the data folder")
         self.batch_size = batch_size

@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from ornstein.errors import UserError
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -16,6 +18,14 @@ class Schedule:
     decay: Literal["constant", "cosine"] = "constant"
     final: float = 0.0
     steps: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.warmup_steps < 0:
+            raise UserError(f"warmup_steps of the schedule is {self.warmup_steps}; it must be at least 0")
+        if not 0 <= self.final <= 1:
+            raise UserError(f"final of the schedule is {self.final:g}, a share of the learning rate; give 0 to 1")
+        if self.steps is not None and self.steps < 1:
+            raise UserError(f"steps of the schedule is {self.steps}; it must be at least 1, or null for the Trainer's")
 
     def factor(self, step: int, steps: int) -> float:
         """What multiplies the learning rate at `step` = 0, 1, ... of `steps`."""

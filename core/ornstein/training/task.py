@@ -77,6 +77,10 @@ class Task(LightningModule):
         init_from: Path | None = None,
     ) -> None:
         super().__init__()
+        if sampler.steps < sampler.minimum_steps:  # found in the first validation otherwise, after an epoch
+            raise UserError(
+                f"{type(sampler).__name__} has {sampler.steps} steps; give at least {sampler.minimum_steps}"
+            )
         self.denoiser = denoiser
         self.objective = objective
         self.sampler = sampler
@@ -135,7 +139,10 @@ class Task(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer over all trainable parameters, and the schedule, stepped once per optimizer step."""
-        optimizer = self.make_optimizer([weight for weight in self.parameters() if weight.requires_grad])
+        try:
+            optimizer = self.make_optimizer([weight for weight in self.parameters() if weight.requires_grad])
+        except ValueError as error:
+            raise UserError(f"the optimizer refuses its settings: {error}; see model.optimizer") from error
         self._settings = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
         steps = self._total_steps()
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.schedule.factor(step, steps))

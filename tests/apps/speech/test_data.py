@@ -153,3 +153,9 @@ def test_mixes_with_a_broken_recording(tmp_path: Path, speech: np.ndarray[Any, A
     put(tmp_path / "noise/train/hum/bad.wav", np.full(8000, np.nan, np.float32))
     with pytest.raises(UserError, match=r"bad\.wav holds NaN"):
         SpeechData(tmp_path).train_dataloader()
+
+
+@pytest.mark.parametrize("options", [{"num_workers": -1}, {"samples": 0}, {"snr_range": (-1e9, 1e9)}, {"rate": 1}])
+def test_impossible_options_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=next(iter(options))):
+        SpeechData(DATA / "tiny", **options)

@@ -325,6 +325,9 @@ def test_bad_input_is_one_line_and_nothing_is_lost(
         ({"steps": 0}, "steps"),
         ({"batch": 0}, "batch"),
         ({"sample_rate": -1}, "sample_rate"),
+        ({"sample_rate": 1}, "sample_rate"),
+        ({"steps": 10001}, "at most 10000"),
+        ({"precision": "float16"}, "float16 is for GPUs"),
     ],
 )
 def test_wrong_options(tiny: Path, tmp_path: Path, options: dict, said: str) -> None:

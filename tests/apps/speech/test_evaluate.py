@@ -125,8 +125,9 @@ def test_wrong_data(tiny: Path, tmp_path: Path) -> None:
         evaluate(tmp_path, checkpoint=tiny)
     with pytest.raises(UserError, match="limit"):
         evaluate(tmp_path, checkpoint=tiny, limit=0)
-    with pytest.raises(UserError, match="8000 Hz or more"):
-        evaluate(tmp_path, checkpoint=tiny, rate=5)
+    for rate in (5, 500000):
+        with pytest.raises(UserError, match=f"--rate {rate} is no usable rate; give 8000 to 384000 Hz"):
+            evaluate(tmp_path, checkpoint=tiny, rate=rate)
 
 
 def test_a_bad_file_is_left_out_and_told(

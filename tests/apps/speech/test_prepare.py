@@ -229,6 +229,34 @@ def test_resample_folder(tmp_path: Path) -> None:
         resample(tmp_path / "bin", tmp_path / "out") if (tmp_path / "bin").mkdir() is None else None
 
 
+def test_copies_at_another_rate_are_not_taken_for_done(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a", "b"):
+        soundfile.write(tmp_path / f"in/{name}.wav", np.zeros(48000), 48000)
+    folders = tmp_path / "in", tmp_path / "out"
+    assert resample(*folders, 8000, quiet=True) == 2
+    (tmp_path / "out/a.wav").unlink()
+    assert resample(*folders, 8000, quiet=True) == 2  # goes on
+    for wrong in ("out/a.wav", "out/b.wav"):
+        with pytest.raises(UserError, match=r"a\.wav has 8000 Hz, not 16000; .*--overwrite"):
+            resample(*folders, 16000, quiet=True)
+        assert audio.info(tmp_path / wrong).rate == 8000
+    assert resample(*folders, 16000, overwrite=True, quiet=True) == 2
+    assert {audio.info(path).rate for path in (tmp_path / "out").iterdir()} == {16000}
+    soundfile.write(tmp_path / "in/a.wav", np.zeros(96000), 48000)
+    with pytest.raises(UserError, match=r"a\.wav is no copy of"):
+        resample(*folders, 16000, quiet=True)
+
+
+@pytest.mark.parametrize("inner", ["in", "in/deeper", "in/../in"])
+def test_resampling_keeps_out_of_its_source(inner: str, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    soundfile.write(tmp_path / "in/a.wav", np.zeros(48000), 48000)
+    with pytest.raises(UserError, match="choose a target outside"):
+        resample(tmp_path / "in", tmp_path / inner, quiet=True)
+    assert [path.name for path in (tmp_path / "in").rglob("*")] == ["a.wav"]
+
+
 def test_a_bad_file_does_not_stop_resampling(tmp_path: Path) -> None:
     for name in ("a", "c"):
         (tmp_path / "in").mkdir(exist_ok=True)
@@ -242,7 +270,7 @@ def test_a_bad_file_does_not_stop_resampling(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "in/a.flac", np.zeros(480), 48000)
     with pytest.raises(UserError, match="same file"):
         resample(tmp_path / "in", tmp_path / "out", quiet=True)
-    with pytest.raises(UserError, match="positive number of Hz"):
+    with pytest.raises(UserError, match="is no usable rate"):
         resample(tmp_path / "in", tmp_path / "out", rate=0, quiet=True)
 
 

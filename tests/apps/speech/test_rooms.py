@@ -288,8 +288,11 @@ def test_mistakes(tmp_path: Path) -> None:
     for seconds in (-1.0, float("nan"), float("inf")):
         with pytest.raises(UserError, match="seconds is"):
             prepare_reverb(DATA / "clean", tmp_path / "out", seconds=seconds)
-    with pytest.raises(UserError, match="rate is 0"):
-        prepare_rooms(tmp_path / "out", rate=0)
+    for rate in (0, 400, 7999):
+        with pytest.raises(UserError, match=f"--rate {rate} is no usable rate"):
+            prepare_rooms(tmp_path / "out", rate=rate)
+    with pytest.raises(UserError, match="lies inside"):
+        prepare_reverb(DATA / "clean", DATA / "clean/reverb")
     (tmp_path / "in/train").mkdir(parents=True)
     with pytest.raises(UserError, match="needs folders train, valid and test"):
         prepare_reverb(tmp_path / "in", tmp_path / "out")

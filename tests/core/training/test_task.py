@@ -176,3 +176,20 @@ def test_network_from_elsewhere_still_saves(tmp_path: Path) -> None:
     saved = torch.load(tmp_path / "step=7.ckpt", weights_only=True)
     assert "Network is no component" in saved["ornstein"]["problem"]
     assert "hyper_parameters" not in saved
+
+
+@pytest.mark.parametrize("options", [{"warmup_steps": -4}, {"final": 7.0}, {"steps": 0}])
+def test_impossible_schedules_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=next(iter(options))):
+        Schedule(**options)
+
+
+def test_impossible_steps_are_refused_when_the_task_is_made() -> None:
+    with pytest.raises(UserError, match="0 steps"):
+        make_task(sampler=Ancestral(steps=0))
+
+
+@pytest.mark.parametrize("options", [{"t_min": -0.1}, {"t_min": 0.5, "t_max": 0.2}])
+def test_impossible_training_times_are_refused(options: dict[str, float]) -> None:
+    with pytest.raises(UserError, match="t_min"):
+        UniformTimes(**options)
