@@ -27,12 +27,12 @@ class UniformTimes(TimeSampling):
     t_max: float | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.t_min < (math.inf if self.t_max is None else self.t_max):
-            raise UserError(f"t_min is {self.t_min:g}, t_max {self.t_max}; give 0 <= t_min < t_max")
+        if not 0 <= self.t_min <= (math.inf if self.t_max is None else self.t_max):
+            raise UserError(f"t_min is {self.t_min:g}, t_max {self.t_max}; give 0 <= t_min <= t_max")
 
     def __call__(self, process: Process, count: int, generator: torch.Generator) -> Tensor:
         t_max = process.T if self.t_max is None else self.t_max
-        if not self.t_min < t_max:
+        if not self.t_min <= t_max:
             raise UserError(f"t_min is {self.t_min:g}, and {type(process).__name__} ends at {t_max:g}; give less")
         u = torch.rand(count, generator=generator, device=generator.device, dtype=torch.float64)
         return self.t_min + u * (t_max - self.t_min)

@@ -8,6 +8,8 @@ from tiny_training import Points, Recorder, make_task, make_trainer
 
 from ornstein.acceleration.training import COMPILER, GraphedTraining
 from ornstein.errors import UserError
+from ornstein.objectives.time_sampling import UniformTimes
+from ornstein.samplers.ancestral import Ancestral
 from ornstein.training.data import ResumableLoader
 from ornstein.training.ema import EMA
 from ornstein.training.schedule import Schedule
