@@ -187,8 +187,9 @@ def test_impossible_schedules_are_refused(options: dict[str, Any]) -> None:
 
 
 def test_impossible_steps_are_refused_when_the_task_is_made() -> None:
+    task = make_task()
     with pytest.raises(UserError, match="0 steps"):
-        make_task(sampler=Ancestral(steps=0))
+        Task(task.denoiser, task.objective, Ancestral(steps=0))
 
 
 @pytest.mark.parametrize("options", [{"t_min": -0.1}, {"t_min": 0.5, "t_max": 0.2}])
