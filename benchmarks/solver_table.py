@@ -36,7 +36,7 @@ from ornstein.samplers.dpm_multistep import DPMSolver, DPMSolverPP
 from ornstein.samplers.dpm_singlestep import DPMSolver2, DPMSolverPP2S, DPMSolverPP3S, DPMSolverPPSDE
 from ornstein.samplers.evodiff import EVODiff
 from ornstein.samplers.flow_matching import VelocityFlow
-from ornstein.samplers.lml import DDIM, LML
+from ornstein.samplers.lml import LML, DDIMBase
 from ornstein.samplers.momentum import GHVB, GHVB_WEIGHTS, HeavyBall
 from ornstein.samplers.ode import ProbabilityFlowODE
 from ornstein.samplers.ode_solvers import Euler, FlowSolver, Heun
@@ -77,7 +77,7 @@ SOLVERS: dict[str, tuple[Sampler, float, int]] = {
     "EVODiff": (EVODiff(), 1, 1),
     "LML": (LML(), 1, 1),
     "LML on DPM-Solver++ 2M": (LML(base=DPMSolverPP()), 1, 1),
-    "LML on DDIM": (LML(base=DDIM()), math.nan, 1),
+    "LML on DDIM": (LML(base=DDIMBase()), math.nan, 1),
     "flow Euler": (VelocityFlow(), 1, 1),
     "flow Heun": (VelocityFlow(method="heun"), 2, 2),
     "flow midpoint": (VelocityFlow(method="midpoint"), 2, 2),

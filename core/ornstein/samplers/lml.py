@@ -8,13 +8,17 @@ from torch import Tensor
 
 from ornstein.errors import UserError
 from ornstein.process.affine import Process, expand
+from ornstein.samplers.consistency import Consistency
 from ornstein.samplers.dpm_multistep import DPMSolverPP
-from ornstein.samplers.ode_solvers import FlowSolver, Run, one_call_a_step
+from ornstein.samplers.ode_solvers import FlowSolver, Run, one_call_a_step, require_base
+
+TINY = 1e-100
+"""In place of a square that is 0, in float64."""
 
 
 @dataclass(frozen=True)
-class DDIM(FlowSolver):
-    """Euler as DDIM writes it, a' x0 + s' noise, so that what changes the direction leaves x0 alone."""
+class DDIMBase(FlowSolver):
+    """A base of LML: Euler as DDIM writes it, a' x0 + s' noise, so that what changes the direction leaves x0 alone."""
 
     @property
     def convergence_order(self) -> int | None:
@@ -32,8 +36,8 @@ class LML(FlowSolver):
     memory) e, inner products of whole samples.
 
     The increment is what a step adds to its multiple of w = (x - b y)/s, the same on every process; the step to s = 0
-    is that of the base. On `DDIM` it is the noise, which leaves x0 alone; with memory that base does not converge to
-    the flow, since a step turns the noise as far however short it is.
+    is that of the base. On `DDIMBase` it is the noise, which leaves x0 alone; with memory that base does not converge
+    to the flow, since a step turns the noise as far however short it is.
 
     With memory 0, the default of the published scripts, q is parallel to e, so the method is exactly its base: nothing
     is computed then. `base` must take one step a call; its own steps and grid are not used.
@@ -47,6 +51,8 @@ class LML(FlowSolver):
     damping, and increments of u = x - b y."""
 
     def __post_init__(self) -> None:
+        require_base(self, LML, "only the inner of the two would act")
+        require_base(self, Consistency, "it draws its noise anew, so a step has no increment to change")
         if not (self.damping > 0 and 0 <= self.memory < 1):
             raise UserError(f"LML needs damping > 0 and memory in [0, 1), got {self.damping} and {self.memory}")
         if self.relative and self.damping < 1:
@@ -58,7 +64,7 @@ class LML(FlowSolver):
     def convergence_order(self) -> int | None:
         if self.memory == 0:
             return self.base.convergence_order
-        converges = self.base.convergence_order is not None and not isinstance(self.base, DDIM)
+        converges = self.base.convergence_order is not None and not isinstance(self.base, DDIMBase)
         return 1 if converges and self.relative else None
 
     @property
@@ -75,9 +81,10 @@ class LML(FlowSolver):
             if self.memory == 0 or first:
                 return e
             square = _inner(mean, mean)
-            share = _inner(e, mean) / (self.damping * (square if self.relative else 1.0) + square)
-            q = e - expand(share, e) * mean
-            return expand((_inner(e, e) / _inner(q, q)).sqrt(), e) * q
+            damped = self.damping * (square if self.relative else 1.0) + square
+            q = e - expand(_inner(e, mean) / damped.clamp(min=TINY), e) * mean
+            # q is not longer than e; both are 0 where the increment of a sample is
+            return expand((_inner(e, e) / _inner(q, q).clamp(min=TINY)).clamp(min=1.0).sqrt(), e) * q
 
         run.increment, run.increment_of_w = preconditioned, self.relative
         yield from one_call_a_step(self.base, self, run.process).solve(run, x)

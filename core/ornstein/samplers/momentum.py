@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ornstein.errors import UserError
 from ornstein.process.affine import Process
-from ornstein.samplers.ode_solvers import FlowSolver, Run, one_call_a_step
+from ornstein.samplers.lml import DDIMBase
+from ornstein.samplers.ode_solvers import FlowSolver, Run, one_call_a_step, require_base
 from ornstein.samplers.pndm import PLMS
 from ornstein.samplers.weights import weighted
 
@@ -26,7 +27,7 @@ GHVB_WEIGHTS = (
 @dataclass(frozen=True)
 class HeavyBall(FlowSolver):
     """v <- (1 - beta) v + beta p in place of the direction p of `base` (HB; their algorithm 1). First order whatever
-    the base; beta = 1 is the base.
+    the base, but on `DDIMBase`, which is refused; beta = 1 is the base.
 
     `nesterov` moves along (1 - beta) v + beta p with the new v (NT). `base` must take one step a call; its own steps
     and grid are not used.
@@ -42,6 +43,8 @@ class HeavyBall(FlowSolver):
 
     def __post_init__(self) -> None:
         _require_damping(self.beta)
+        require_base(self, HeavyBall, "only the inner of the two would act")
+        require_base(self, DDIMBase, "there it does not converge")
 
     @property
     def convergence_order(self) -> int | None:

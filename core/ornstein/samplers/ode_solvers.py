@@ -253,3 +253,15 @@ def one_call_a_step(base: FlowSolver, like: Sampler, process: Process) -> FlowSo
     if solver.evaluations(process) != like.steps:
         raise UserError(f"{type(like).__name__} needs a base of one call a step, which {type(base).__name__} is not")
     return solver
+
+
+def require_base(solver: FlowSolver, refused: type[FlowSolver], why: str) -> None:
+    """Raise UserError where the base of `solver`, or the base of that, is `refused`."""
+    base = getattr(solver, "base", None)
+    while base is not None:
+        if isinstance(base, refused):
+            raise UserError(
+                f"{type(solver).__name__} does not take {refused.__name__} as its base: {why}; take another base, "
+                "such as DPMSolverPP"
+            )
+        base = getattr(base, "base", None)

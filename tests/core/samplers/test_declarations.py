@@ -38,7 +38,7 @@ from ornstein.samplers.compat_uniform_steps import PublishedUniformSteps
 from ornstein.samplers.consistency import Consistency
 from ornstein.samplers.dpm_multistep import DPMSolver, DPMSolverPP
 from ornstein.samplers.dpm_singlestep import DPMSolverPP2S, DPMSolverPPSDE
-from ornstein.samplers.lml import DDIM, LML
+from ornstein.samplers.lml import LML, DDIMBase
 from ornstein.samplers.momentum import GHVB, HeavyBall
 from ornstein.samplers.ode import ProbabilityFlowODE
 from ornstein.samplers.ode_solvers import Euler, Heun
@@ -68,7 +68,7 @@ DETERMINISTIC: list[Sampler] = [
     GHVB(order=0.7),
     HeavyBall(beta=1.0),
     LML(base=DPMSolverPP(), memory=0.0),
-    DDIM(),
+    DDIMBase(),
     PublishedEVODiff(),
     PredictorCorrector(corrector=None, noise_scale=0.0),
     PredictorCorrector(corrector_steps=0, noise_scale=0.0),

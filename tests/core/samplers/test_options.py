@@ -33,7 +33,7 @@ from ornstein.samplers.consistency import Consistency
 from ornstein.samplers.dpm_multistep import DPMSolverPP
 from ornstein.samplers.dpm_singlestep import DPMSolverPP2S, DPMSolverPPSDE
 from ornstein.samplers.flow_matching import VelocityFlow
-from ornstein.samplers.lml import LML
+from ornstein.samplers.lml import LML, DDIMBase
 from ornstein.samplers.momentum import HeavyBall
 from ornstein.samplers.ode import ProbabilityFlowODE
 from ornstein.samplers.ode_solvers import Euler, Heun
@@ -97,6 +97,23 @@ H, R = Mask(torch.tensor([1.0, 0.0])), torch.zeros(2, 2)
     ],
 )
 def test_refused_when_made(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: HeavyBall(base=HeavyBall(beta=0.5)), "HeavyBall does not take HeavyBall .* only the inner"),
+        (lambda: HeavyBall(base=LML(base=HeavyBall())), "HeavyBall does not take HeavyBall"),
+        (lambda: HeavyBall(base=DDIMBase()), "HeavyBall does not take DDIMBase .* does not converge"),
+        (lambda: HeavyBall(base=LML(base=DDIMBase())), "HeavyBall does not take DDIMBase"),
+        (lambda: LML(base=LML()), "LML does not take LML .* only the inner"),
+        (lambda: LML(base=HeavyBall(base=LML())), "LML does not take LML"),
+        (lambda: LML(base=Consistency()), "LML does not take Consistency .* anew"),
+    ],
+)
+def test_bases_that_are_refused(make: Callable[[], object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         make()
 

@@ -18,7 +18,7 @@ from ornstein.samplers.compat_evodiff import PublishedEVODiff
 from ornstein.samplers.dpm_multistep import DPMSolver, DPMSolverPP
 from ornstein.samplers.dpm_singlestep import DPMSolver2, DPMSolverPP2S, DPMSolverPPSDE
 from ornstein.samplers.flow_matching import VelocityFlow
-from ornstein.samplers.lml import DDIM, LML
+from ornstein.samplers.lml import LML, DDIMBase
 from ornstein.samplers.momentum import GHVB, HeavyBall
 from ornstein.samplers.ode_solvers import Euler, Heun
 from ornstein.samplers.pndm import PLMS
@@ -252,7 +252,7 @@ def test_evodiff(vectors: ReferenceFile, case: str) -> None:
     assert sampler.evaluations(process) == vectors.number(f"{case}_nfe")
 
 
-LML_BASES = {"ddim": DDIM(), "dpmpp2m": DPMSolverPP(easing=BELOW_15), "dpm3m": DPMSolver(order=3, easing=BELOW_15)}
+LML_BASES = {"ddim": DDIMBase(), "dpmpp2m": DPMSolverPP(easing=BELOW_15), "dpm3m": DPMSolver(order=3, easing=BELOW_15)}
 
 
 @reference_files("inference", "lml*.npz", cases=cases(*(f"{name}_" for name in LML_BASES)), needs=["betas"])

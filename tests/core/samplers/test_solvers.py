@@ -22,7 +22,7 @@ from ornstein.analysis.solvers import (
     times_between,
 )
 from ornstein.errors import UserError
-from ornstein.estimate import Estimate, estimate_from_noise
+from ornstein.estimate import Estimate, estimate_from_noise, estimate_from_x0
 from ornstein.noise import SampleNoise
 from ornstein.process.affine import Process
 from ornstein.process.edm import EDM
@@ -38,7 +38,7 @@ from ornstein.samplers.dpm_multistep import DPMSolver, DPMSolverPP
 from ornstein.samplers.dpm_singlestep import DPMSolverPP2S, DPMSolverPP3S, DPMSolverPPSDE
 from ornstein.samplers.evodiff import EVODiff
 from ornstein.samplers.flow_matching import VelocityFlow
-from ornstein.samplers.lml import DDIM, LML
+from ornstein.samplers.lml import LML, DDIMBase
 from ornstein.samplers.momentum import GHVB, HeavyBall
 from ornstein.samplers.ode_solvers import Euler, FlowSolver
 from ornstein.samplers.pndm import ADAMS, PLMS
@@ -394,10 +394,28 @@ def test_lml_without_memory_is_its_base() -> None:
     """The default of the published scripts changes nothing, to the last bit; the default here does."""
     x = torch.randn(4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
     denoiser = MixtureDenoiser(MIXTURE, VP())
-    for base in (DDIM(), DPMSolverPP()):
+    for base in (DDIMBase(), DPMSolverPP()):
         plain = replace(base, steps=8)(denoiser, x)
         assert torch.equal(LML(8, base=base, damping=0.001, memory=0.0, relative=False)(denoiser, x), plain)
         assert not torch.allclose(LML(8, base=base)(denoiser, x), plain)
+
+
+def test_lml_on_a_silent_sample_and_on_a_constant_one() -> None:
+    """An increment of nothing stays nothing, and leaves the gradient and the other samples of its batch as they are."""
+
+    class Network:
+        process = VP()
+
+        def __call__(self, x: Tensor, t: Tensor | float, y: Tensor | None = None, **condition: Tensor) -> Estimate:
+            x0 = torch.stack([torch.zeros_like(x[0]), torch.ones_like(x[1]), x[2] / 2])
+            return estimate_from_x0(self.process, x, torch.as_tensor(t), x0)
+
+    x = torch.randn(3, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    *_, end = LML(10).trajectory(Network(), x)
+    assert torch.equal(end[0], torch.zeros_like(end[0]))
+    torch.testing.assert_close(end[1], torch.ones(8, dtype=torch.float64))
+    (gradient,) = torch.autograd.grad(end.sum(), x)
+    assert bool(gradient.isfinite().all())
 
 
 def test_lml_converges_but_on_ddim() -> None:
@@ -407,7 +425,7 @@ def test_lml_converges_but_on_ddim() -> None:
     default = flow_errors(MIXTURE, VP(), LML(), w, INSIDE, steps, exact=exact)
     assert measured_order(default, steps) == pytest.approx(1, abs=0.05)
     assert default[-1] < 5e-3
-    on_ddim = flow_errors(MIXTURE, VP(), LML(base=DDIM()), w, INSIDE, steps, exact=exact)
+    on_ddim = flow_errors(MIXTURE, VP(), LML(base=DDIMBase()), w, INSIDE, steps, exact=exact)
     assert measured_order(on_ddim, steps) < 0.2
     assert on_ddim[-1] > 0.05
 
