@@ -80,6 +80,10 @@ class DDIMInversion:
     grid: TimeGrid = UniformGrid()
     refinements: int = 0
 
+    def __post_init__(self) -> None:
+        if self.refinements < 0:
+            raise UserError(f"refinements is {self.refinements}; it is at least 0")
+
     def trajectory(
         self, denoiser: DenoiserLike, x0: Tensor, y: Tensor | None = None, **condition: Tensor
     ) -> Iterator[Tensor]:

@@ -22,6 +22,9 @@ from ornstein.samplers.ode_solvers import Euler
 Score = Callable[[Tensor, dict[str, Tensor]], Tensor]
 """Preference for a sample under its condition, higher is better: (B, *) to (B,)."""
 
+LARGEST = 2.0
+"""How many times as large as the noise a better one may be."""
+
 
 @dataclass(frozen=True)
 class Pairs:
@@ -64,7 +67,7 @@ class GoldenNoise:
 
         Raises:
             UserError: the sampler calls the network more often than once a step, the process has no noise at the start
-                of the grid, or a network gives NaN.
+                of the grid or so little that z' is far larger than z, or a network gives NaN.
         """
         process = guided.process
         require_sampler("golden noise", self.sampler, process)
@@ -77,9 +80,16 @@ class GoldenNoise:
             guess = combine(down, (torch.ones_like(shift), down), (shift, process.require(y)))
             up = later_state(process, down, s, t, plain(guess, t, y, **condition), y)
         _, b, spread, _ = process.coefficients(t)
-        return require_finite(
+        golden = require_finite(
             combine(up, (1 / spread, up), (-b / spread, process.require(y))), "the golden noise of a pair"
         )
+        larger = float(golden.abs().square().mean().sqrt() / z.abs().square().mean().sqrt())
+        if larger > LARGEST:
+            raise UserError(
+                f"the golden noise is {larger:.1f} times as large as the noise: at t = {float(t):g} the state holds "
+                "little noise, and a step back magnifies what it misses; take more steps or another process"
+            )
+        return golden
 
     def sample(self, guided: DenoiserLike, z: Tensor, y: Tensor | None = None, **condition: Tensor) -> Tensor:
         """The sample that the unit noise `z` (B, *) leads to."""
@@ -216,6 +226,8 @@ def train_npnet(
     """
     if embedding is not None and embedding not in pairs.condition:
         raise UserError(f"the pairs have no condition {embedding}; they have {sorted(pairs.condition) or 'none'}")
+    if min(epochs, batch) < 1:
+        raise UserError(f"epochs and batch are at least 1, got {epochs} and {batch}")
     order, losses = torch.Generator().manual_seed(seed), []
     optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate)
     weight = next(network.parameters())

@@ -241,7 +241,10 @@ class NCSNpp(nn.Module):
         bins, frames = x.shape[2:]
         factor = 2 ** (len(self.ch_mult) - 1)
         if bins % factor or frames % factor:
-            raise UserError(f"{bins} bins and {frames} frames must both be multiples of {factor}; pad the spectrogram")
+            raise UserError(
+                f"{bins} bins and {frames} frames must both be multiples of {factor}; pad the spectrogram, or in a "
+                "recipe choose n_fft and data.samples accordingly (n_fft 510 and 256 hops give 256 bins and frames)"
+            )
         if any(self._attention) and bins != self.image_size:
             raise UserError(f"this network has attention placed for {self.image_size} bins, got {bins}")
 

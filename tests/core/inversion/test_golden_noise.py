@@ -13,6 +13,7 @@ from ornstein.analysis.class_mixture import ClassMixtureDenoiser
 from ornstein.analysis.examples import PROCESSES
 from ornstein.errors import UserError
 from ornstein.guidance.classifier_free import ClassifierFreeGuidance
+from ornstein.inversion.ddim import DDIMInversion
 from ornstein.inversion.golden_noise import GoldenNoise, read_pairs, train_npnet
 from ornstein.inversion.npnet import NPNet, SVDNet
 from ornstein.process.affine import Process
@@ -139,6 +140,11 @@ def test_bad_requests(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="one number a sample"):
         method.pairs(plain, plain, random(2, 2), lambda x, condition: x, label=torch.zeros(2))
     bridge = exact(PROCESSES["bridge"])
+    nearly_none = exact(PROCESSES["BBED"])
+    with pytest.raises(UserError, match="times as large as the noise"):
+        method.improve(nearly_none, nearly_none, random(64, 2), random(64, 2, seed=1))
+    with pytest.raises(UserError, match="refinements is -1"):
+        DDIMInversion(refinements=-1)
     with pytest.raises(UserError, match="has no noise"):
         method.improve(bridge, bridge, random(2, 2), random(2, 2))
     with pytest.raises(UserError, match="takes real noise of shape"):
