@@ -33,7 +33,7 @@ from ornstein.process.prediction import Prediction
 from ornstein.report import write_json
 from ornstein.samplers.base import Sampler
 from ornstein.samplers.dpm_multistep import DPMSolverPP
-from ornstein.samplers.lml import DDIM
+from ornstein.samplers.lml import DDIMBase
 from ornstein.samplers.momentum import GHVB
 from ornstein.samplers.unipc import UniPC
 from ornstein.workers import pool
@@ -51,7 +51,7 @@ STEPS = (1, 2, 3, 5, 10)
 NATIVE = "native"
 SAMPLERS: dict[str, Callable[[int], Sampler] | None] = {
     NATIVE: None,
-    "ddim": lambda steps: DDIM(steps=steps),
+    "ddim": lambda steps: DDIMBase(steps=steps),
     "dpm++2m": lambda steps: DPMSolverPP(steps=steps),
     "unipc": lambda steps: UniPC(steps=steps),
     "ghvb": lambda steps: GHVB(steps=steps),

@@ -39,13 +39,12 @@ def resample(source: Path, target: Path, rate: int = 16000, overwrite: bool = Fa
         goals[goal] = path
     if not goals:
         raise UserError(f"{source} holds no sound files; check the folder")
-    made = set() if overwrite else {goal for goal in goals if goal.exists()}
-    for goal in made:
-        _require_copy(goals[goal], goal, rate)
+    made = {} if overwrite else {goal: path for goal, path in goals.items() if goal.exists()}
+    for goal, path in made.items():
+        _require_copy(path, goal, rate)
     failures = []
-    for goal, path in bar(goals.items(), "files", quiet):
-        if goal in made:
-            continue
+    missing = {goal: path for goal, path in goals.items() if goal not in made}
+    for goal, path in bar(missing.items(), "files", quiet):
         try:
             _copy(path, goal, rate, overwrite)
         except UserError as error:

@@ -130,8 +130,8 @@ def test_voicebank(voicebank: Path, tmp_path_factory: pytest.TempPathFactory) ->
         ({"layout": "pairs"}, "no folder"),
         ({"layout": "voicebank"}, "no folder"),
         ({"batch_size": 100, "epoch_length": 50}, "50 items do not fill one batch of 100"),
-        ({"epoch_length": 0}, "length has to be positive"),
-        ({"snr_range": (10.0, 0.0)}, "snr_range ascending"),
+        ({"epoch_length": 0}, "epoch_length must be at least 1"),
+        ({"snr_range": (10.0, 0.0)}, "give ascending dB"),
         ({"valid_files": 0}, "valid_files, test_files and eval_batch_size must be at least 1"),
     ],
 )
