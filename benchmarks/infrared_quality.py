@@ -24,7 +24,7 @@ from typing import Any, get_args
 
 import quality_rows
 from command import run
-from quality_rows import Row, add_options, by_steps, cell, close, difference, load, mean, measured, place
+from quality_rows import Row, add_options, by_steps, cell, close, difference, load, mean, measured, place, taken
 
 from ornstein.errors import UserError
 from ornstein.pictures import lite0
@@ -268,7 +268,7 @@ def main() -> None:
     results = load(options.result, about)
     if options.table or options.merge:
         for path in options.merge:
-            results = merged(results, load(path, about)["rows"])
+            results = merged(results, taken(path, about, options.without_speed))
     else:
         if not options.checkpoints:
             raise UserError("there are no shipped weights yet; train some and name them with --checkpoints")

@@ -40,6 +40,7 @@ def add_options(parser: argparse.ArgumentParser, name: str, verb: str) -> None:
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / name, help="what is half done")
     parser.add_argument("--result", type=Path, default=ROOT / "benchmarks" / "results" / f"{name}.json")
     parser.add_argument("--merge", type=Path, nargs="+", default=[], help="take in the rows of other results, and stop")
+    parser.add_argument("--without_speed", action="store_true", help="of --merge: the machine had other work meanwhile")
     parser.add_argument("--again", action="store_true", help="measure rows again that are there")
     parser.add_argument("--table", action="store_true", help="only make the tables again from the last results")
 
@@ -60,6 +61,12 @@ def merged(results: dict[str, Any], rows: Sequence[Row], key: Key, order: Callab
     """`results` with `rows`, which replace those of the same key."""
     found = {key(row): row for row in [*results["rows"], *rows]}
     return results | {"rows": sorted(found.values(), key=order)}
+
+
+def taken(path: Path, about: Mapping[str, Any], without_speed: bool) -> list[Row]:
+    """The rows of another file of results, for `--merge`."""
+    rows: list[Row] = load(path, about)["rows"]
+    return [row | {"seconds": 0.0} for row in rows] if without_speed else rows
 
 
 def close(results: dict[str, Any], path: Path, readme: Path | None, markdown: Callable[[dict[str, Any]], str]) -> None:

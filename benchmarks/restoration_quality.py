@@ -22,7 +22,7 @@ from typing import Any
 
 import quality_rows
 from command import run
-from quality_rows import Row, add_options, by_steps, cell, close, difference, load, measured, place
+from quality_rows import Row, add_options, by_steps, cell, close, difference, load, measured, place, taken
 
 from ornstein.errors import UserError
 from ornstein.pictures import lite0
@@ -179,14 +179,12 @@ def main() -> None:
     parser.add_argument("--samplers", nargs="+", choices=list(SAMPLERS), default=list(SAMPLERS))
     parser.add_argument("--steps", type=int, nargs="*", default=list(STEPS), help="besides those stored")
     add_options(parser, "restoration_quality", "restore")
-    parser.add_argument("--without_speed", action="store_true", help="of --merge: the machine had other work meanwhile")
     options = parser.parse_args()
     about = {"version": 1, "data": f"{options.data.name}, test split, {options.pictures} pictures, seed 0"}
     results = load(options.result, about)
     if options.table or options.merge:
         for path in options.merge:
-            rows = load(path, about)["rows"]
-            results = merged(results, [row | {"seconds": 0.0} for row in rows] if options.without_speed else rows)
+            results = merged(results, taken(path, about, options.without_speed))
     else:
         if not options.checkpoints:
             raise UserError("there are no shipped weights yet; train some and name them with --checkpoints")
