@@ -8,14 +8,15 @@ from typing import Any, NoReturn
 
 from jsonargparse import ActionYesNo, ArgumentParser, Namespace, auto_cli
 
-from ornstein.cli.words import item_type, join_lists
+from ornstein.cli.words import item_type, join_lists, refuse_empty_paths
 from ornstein.errors import UserError
 
 NUMBERS = {"int": "whole number", "float": "number"}
 
 WRONG_VALUE = (
     r"(?P<name>[\w.]+): (?:Expected an? (?P<one>Literal\[[^\]]+\]|int\b|float\b)|Does not validate against any of the "
-    r"Union subtypes Subtypes: \[(?P<several>Literal\[[^\]]+\]|int|float)(?:, list\[(?P=several)\])?, NoneType\])"
+    r"Union subtypes Subtypes: \[(?:int, (?=float))?(?P<several>Literal\[[^\]]+\]|int|float)"
+    r"(?:, list\[(?P=several)\])?, NoneType\])"
 )
 """What the parser says of X, X | None and X | list[X] | None."""
 
@@ -91,6 +92,7 @@ def run_function(function: Callable[..., Any], words: list[str], prog: str) -> A
     Raises:
         UserError: the words do not fit the signature, or the function found a mistake of the user.
     """
+    refuse_empty_paths(function, words)
     return auto_cli(function, args=join_lists(function, words), as_positional=True, parser_class=VerbParser, prog=prog)
 
 
@@ -98,6 +100,9 @@ def _readable(message: str, parser: ArgumentParser) -> str:
     message = re.sub(r"Parser key \"([^\"]+)\":", r"\1:", message)
     message = re.sub(r"<class '([^']+)'>", r"\1", message).replace("typing.", "")
     message = " ".join(message.split()).rstrip(".")
+    message = re.sub(r"^Subcommand '\w+' does not accept option '([^']+)'", r"there is no option '\1'", message)
+    if found := re.match(r"Unexpected config:(.*)", message):
+        return f"the file of --config holds no settings (name: value) but{found[1] or ' nothing'}"
     return _wrong_value(message, parser) or message
 
 
@@ -117,7 +122,7 @@ def _wrong_value(message: str, parser: ArgumentParser) -> str | None:
 def _suggestion(message: str, parser: ArgumentParser) -> str:
     if re.search(r"arguments are required: (fit|validate|test|predict)\.", message):
         return "; give a recipe with --config RECIPE.yaml"
-    unknown = re.search(r"[Uu]nrecognized arguments: --([^\s=]+)", message)
+    unknown = re.search(r"(?:[Uu]nrecognized arguments: --|does not accept option ')([^\s=']+)", message)
     if unknown is None:
         return ""
     word = unknown.group(1)

@@ -146,6 +146,9 @@ def test_a_settings_file_that_is_no_text(fake_app: Path, capsys: pytest.CaptureF
         (["fake", "copy", "--source", "a", "-o", "b"], "give SOURCE without a name: ornstein fake copy SOURCE"),
         (["fake", "copy", "a", "-o", "b", "--config", "none.yaml"], "none.yaml"),
         (["fake", "copy", "a", "b", "c"], "b c"),
+        (["fake", "copy", "a", "-o", ""], "--output is empty; give a name"),
+        (["fake", "copy", "a", "--output="], "--output is empty; give a name"),
+        (["fake", "copy", "", "-o", "b"], "the name of a file or folder is empty"),
     ],
 )
 def test_mistakes_give_one_line_and_code_2(
