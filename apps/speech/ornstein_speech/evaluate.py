@@ -255,7 +255,9 @@ def _notes(summary: Mapping[str, Any], names: Mapping[str, str], missing: Sequen
     if summary["failed"]:
         notes.append(f"{len(summary['failed'])} files failed, and are left out")
     if missing:
-        notes.append("RNNoise: n/a, needs the package pyrnnoise (ornstein-speech[rnnoise])")
+        notes.append(
+            "RNNoise: n/a, needs the package pyrnnoise (pip install -c constraints.txt -e 'apps/speech[rnnoise]')"
+        )
     if no_dnsmos:
         notes.append(f"DNSMOS: n/a, needs {NEEDS}")
     return notes

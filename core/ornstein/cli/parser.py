@@ -20,6 +20,9 @@ WRONG_VALUE = (
 )
 """What the parser says of X, X | None and X | list[X] | None."""
 
+UNKNOWN_KEY = r"^(?:Subcommand '\w+' does not accept option '([^']+)'|Option '([^']+)' is not accepted)"
+"""What it says of a key in a file of settings."""
+
 
 class StrictParser(ArgumentParser):
     """A parser that takes no abbreviations and reports a mistake as a UserError instead of a page of usage."""
@@ -100,9 +103,10 @@ def _readable(message: str, parser: ArgumentParser) -> str:
     message = re.sub(r"Parser key \"([^\"]+)\":", r"\1:", message)
     message = re.sub(r"<class '([^']+)'>", r"\1", message).replace("typing.", "")
     message = " ".join(message.split()).rstrip(".")
-    message = re.sub(r"^Subcommand '\w+' does not accept option '([^']+)'", r"there is no option '\1'", message)
+    message = re.sub(UNKNOWN_KEY, lambda found: f"there is no option '{found[1] or found[2]}'", message)
     if found := re.match(r"Unexpected config:(.*)", message):
-        return f"the file of --config holds no settings (name: value) but{found[1] or ' nothing'}"
+        seen = f" but{found[1]}" if found[1] else "; it is empty"
+        return f"the file of --config holds no settings (name: value){seen}"
     return _wrong_value(message, parser) or message
 
 
@@ -122,10 +126,10 @@ def _wrong_value(message: str, parser: ArgumentParser) -> str | None:
 def _suggestion(message: str, parser: ArgumentParser) -> str:
     if re.search(r"arguments are required: (fit|validate|test|predict)\.", message):
         return "; give a recipe with --config RECIPE.yaml"
-    unknown = re.search(r"(?:[Uu]nrecognized arguments: --|does not accept option ')([^\s=']+)", message)
+    unknown = re.search(r"[Uu]nrecognized arguments: --([^\s=]+)", message) or re.match(UNKNOWN_KEY, message)
     if unknown is None:
         return ""
-    word = unknown.group(1)
+    word = next(group for group in unknown.groups() if group)
     if word in (positional := [action.dest for action in parser._get_positional_actions()]):
         return f"; give {word.upper()} without a name: {_command(parser)} {' '.join(positional).upper()}"
     options = [option[2:] for option in _options(parser) if option.startswith("--")]

@@ -160,7 +160,8 @@ def test_mistakes_give_one_line_and_code_2(
 
 def test_unknown_key_in_a_settings_file(fake_app: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("settings.yaml").write_text("tims: 3\n")
-    assert "tims" in complaint(capsys, "fake", "copy", "--config", "settings.yaml", "a", "-o", "b")
+    told = complaint(capsys, "fake", "copy", "--config", "settings.yaml", "a", "-o", "b")
+    assert "there is no option 'tims'; did you mean --times?" in told
 
 
 def test_interrupt_gives_130(fake_app: Path, capsys: pytest.CaptureFixture[str]) -> None:
