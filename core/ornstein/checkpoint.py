@@ -112,6 +112,7 @@ def export(
     source: str | Path,
     target: str | Path,
     *,
+    app: str | None = None,
     weights: Literal["ema", "raw"] = "ema",
     average: str | None = None,
     half: bool = False,
@@ -123,6 +124,7 @@ def export(
     Args:
         source: the Lightning checkpoint, *.ckpt.
         target: the file to write, *.safetensors.
+        app: refuse the checkpoints of other apps; None takes all.
         weights: the averaged weights or those of the last step.
         average: which average, where the run kept several; the first if None.
         half: store real weights in float16; else in their type.
@@ -130,7 +132,8 @@ def export(
         overwrite: replace an existing file.
 
     Raises:
-        UserError: `source` is no checkpoint of `fit`, has no averaged weights, or `target` cannot be written.
+        UserError: `source` is no checkpoint of `fit`, or that of another app, has no averaged weights, or `target`
+            cannot be written.
     """
     checkpoint = read_lightning(source)
     config = checkpoint.config
@@ -138,6 +141,9 @@ def export(
         raise UserError(f"{source} does not come from `ornstein ... fit`; published checkpoints have an import command")
     if "problem" in config:
         raise UserError(f"{source} cannot be exported: {config['problem']}")
+    own = config.get("app", app)
+    if app not in (None, own):
+        raise UserError(f"{source} is a checkpoint of {own}, not of {app}; convert it with `ornstein {own} export`")
     state = checkpoint.ema_state_dict(average=average) if weights == "ema" else checkpoint.state_dict
     prefix = "denoiser."
     tensors = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}

@@ -62,6 +62,7 @@ def find_jobs(
             jobs.append((source, output / source.relative_to(item).parent / kind.result_name(source)))
     if not jobs:
         raise UserError(f"there are no {kind.name}s in {given[0]}; known are {', '.join(kind.readable)}")
+    jobs = list(dict.fromkeys(jobs))  # a file that is named twice, or beside its folder
     targets: dict[Path, Path] = {}
     for source, target in jobs:
         other = targets.setdefault(target, source)

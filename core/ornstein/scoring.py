@@ -2,7 +2,7 @@
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from pathlib import Path
 from typing import Any, ClassVar, Generic
@@ -22,6 +22,24 @@ def refuse_two_ways(systems: object, *others: object) -> None:
         raise UserError(
             "--systems names checkpoints, samplers and steps by itself; leave --checkpoint, --sampler and --steps out"
         )
+
+
+def refuse_data_folder(output: Path | None, data: Path) -> None:
+    """Raises UserError where the results would lie among the data."""
+    if output is not None and output.resolve() == data.resolve():
+        raise UserError(f"{output} is the folder of the data; give the results a folder of their own with -o")
+
+
+def checkpoint_names(checkpoints: Iterable[Path]) -> dict[Path, str]:
+    """Names without suffix that tell the checkpoints apart, with as many folders before them as that takes."""
+    paths = list(dict.fromkeys(checkpoints))
+    parts = {path: path.absolute().with_suffix("").parts for path in paths}
+    names: dict[Path, str] = {}
+    for path in paths:
+        others = [parts[other] for other in paths if parts[other] != parts[path]]
+        depth = next(n for n in range(1, len(parts[path]) + 1) if all(o[-n:] != parts[path][-n:] for o in others))
+        names[path] = "/".join(parts[path][-depth:])
+    return names
 
 
 def begin(output: Path | None, overwrite: bool) -> Shard | None:

@@ -221,7 +221,9 @@ def test_fit_writes_what_export_reads(tmp_path: Path) -> None:
     )
     trainer.fit(task, ResumableLoader(items, 2, train=True))
     trainer.save_checkpoint(tmp_path / "a.ckpt")
-    export(tmp_path / "a.ckpt", tmp_path / "a.safetensors")
+    with pytest.raises(UserError, match=r"a\.ckpt is a checkpoint of core, not of speech; convert it with"):
+        export(tmp_path / "a.ckpt", tmp_path / "a.safetensors", app="speech")
+    export(tmp_path / "a.ckpt", tmp_path / "a.safetensors", app="core")
     found = load(tmp_path / "a.safetensors", "core")
     with ema.averaged(task):
         assert torch.allclose(output(found.denoiser), output(denoiser), atol=1e-6)

@@ -38,6 +38,12 @@ def test_folder_keeps_its_structure_and_earlier_results_are_left_out(folder: Pat
     ]
 
 
+def test_a_file_that_is_named_twice_is_done_once(folder: Path) -> None:
+    given = [folder / "in", folder / "in/a.txt", folder / "other.txt", folder / "other.txt"]
+    jobs = find_jobs(given, folder / "out", KIND)
+    assert [target.name for _, target in jobs] == ["a.txt", "b.txt", "other.txt"]
+
+
 def test_files_of_other_kinds_are_counted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("in/c.gif", "in/deep/d.GIF", "in/deep/NOTES", "in/.hidden", "in/.git/e.gif", "in/out/f.gif"):
         (folder / name).parent.mkdir(exist_ok=True)

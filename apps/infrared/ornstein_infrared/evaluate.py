@@ -10,7 +10,7 @@ from ornstein.pictures.restorer import PrecisionName
 from ornstein.pictures.results import VERSION
 from ornstein.pictures.solvers import SamplerName
 from ornstein.pictures.systems import System, load
-from ornstein.scoring import begin
+from ornstein.scoring import begin, refuse_data_folder
 from ornstein.spread import spread
 from ornstein_infrared.guidance import GuidanceName
 from ornstein_infrared.layouts import Layout, Split, find_pairs
@@ -103,9 +103,10 @@ def evaluate(
     Raises:
         UserError: the data or an option cannot be used, or frames failed.
     """
-    check_counts(limit, workers, examples, seeds)
+    check_counts(limit, workers, examples, seeds, scale)
     chosen = choose_systems(systems, checkpoint, sampler, steps, baseline)
     output = None if output is None else Path(output)
+    refuse_data_folder(output, Path(data))
     own = begin(output, overwrite)
     if own is None:
         return {}

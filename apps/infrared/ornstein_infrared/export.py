@@ -61,7 +61,14 @@ def export(
         if autoencoder is not None:
             raise UserError("--autoencoder is for --layout published; our own files hold both networks")
         export_checkpoint(
-            checkpoint, output, weights=weights, average=average, half=half, note=note, overwrite=overwrite
+            checkpoint,
+            output,
+            app="infrared",
+            weights=weights,
+            average=average,
+            half=half,
+            note=note,
+            overwrite=overwrite,
         )
     print(output)
     return output

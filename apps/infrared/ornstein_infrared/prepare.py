@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ornstein.errors import UserError
+from ornstein.files import require_apart
 from ornstein.manifest import announce, checksum, close_folder, open_folder
 from ornstein.workers import bar
 from ornstein_infrared.layouts import Layout, Split, find_pairs
@@ -47,10 +48,11 @@ def prepare(
         What was copied, as in TARGET/manifest.json.
 
     Raises:
-        UserError: a source that is not of the layout, or a target with other files.
+        UserError: a source that is not of the layout, or a target inside it or with other files.
     """
     if not splits:
         raise UserError("--splits names nothing to copy; write for example --splits train val test")
+    require_apart(source, target)
     parts = {
         split: find_pairs(source, layout, split, scale=scale, share=held_out, seed=seed)
         for split in dict.fromkeys(splits)

@@ -59,7 +59,14 @@ def export(
         if predictor is not None:
             raise UserError("--predictor is for --layout published; our own files hold both networks")
         export_checkpoint(
-            checkpoint, output, weights=weights, average=average, half=half, note=note, overwrite=overwrite
+            checkpoint,
+            output,
+            app="restoration",
+            weights=weights,
+            average=average,
+            half=half,
+            note=note,
+            overwrite=overwrite,
         )
     print(output)
     return output

@@ -138,7 +138,7 @@ def rnnoise(noisy: npt.NDArray[np.floating], rate: int) -> Array:
         UserError: pyrnnoise is not installed.
     """
     if not has_rnnoise():
-        raise UserError("RNNoise needs the package pyrnnoise; install ornstein-speech[rnnoise]")
+        raise UserError("RNNoise needs the package pyrnnoise; pip install -c constraints.txt -e 'apps/speech[rnnoise]'")
     import ctypes
 
     from pyrnnoise.rnnoise import create, destroy, lib

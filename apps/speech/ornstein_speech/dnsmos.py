@@ -26,7 +26,7 @@ NAMES = {
 }
 """Names to print."""
 
-NEEDS = "the packages speechmos and onnxruntime (pip install ornstein-speech[dnsmos])"
+NEEDS = "the packages speechmos and onnxruntime (pip install -c constraints.txt -e 'apps/speech[dnsmos]')"
 
 RATE = 16000
 WINDOW = int(9.01 * RATE)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ornstein.errors import UserError
 from ornstein.journal import Journal
 from ornstein.report import text_table, write_json
-from ornstein.scoring import FILES, begin, refuse_two_ways
+from ornstein.scoring import FILES, begin, refuse_data_folder, refuse_two_ways
 from ornstein_speech.enhance import PrecisionName
 from ornstein_speech.results import NOISY, VERSION, Result, condition_tables, main_table, summarize, write_csv
 from ornstein_speech.scoring import Method, Work
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from torch.utils.data import Dataset
 
     from ornstein_speech.enhance import Enhancer
+
+MIXES = 48
+"""How many are made of a prompts-16k set."""
 
 
 def evaluate(
@@ -37,7 +40,7 @@ def evaluate(
     batch: int | None = None,
     precision: PrecisionName = "auto",
     compile: bool = False,
-    mixes: int = 48,
+    mixes: int | None = None,
     limit: int | None = None,
     examples: int = 6,
     workers: int = 2,
@@ -71,7 +74,7 @@ def evaluate(
         batch: Chunks that go through the network at once. Default: 4 on a GPU, 1 on a CPU.
         precision: Of the network, see `enhance`.
         compile: Compile the network first, see `enhance`.
-        mixes: Number of mixes from a prompts-16k set.
+        mixes: Number of mixes from a prompts-16k set. Default: 48.
         limit: Use the first files only.
         examples: Files to listen to in the report, besides the worst, the median and the best one; 0 for none at all.
         workers: Processes for metrics and baselines beside the one that enhances; 0 works in this one, one thing after
@@ -85,7 +88,7 @@ def evaluate(
     Raises:
         UserError: the data or an option cannot be used.
     """
-    if min(mixes, 1 if limit is None else limit, 1 + workers, 1 + examples) < 1:
+    if min(*(1 if count is None else count for count in (mixes, limit)), 1 + workers, 1 + examples) < 1:
         raise UserError("--mixes and --limit must be at least 1, --workers and --examples at least 0")
     if rate is not None:
         from ornstein_speech import audio
@@ -94,6 +97,7 @@ def evaluate(
     refuse_two_ways(systems, checkpoint, steps, sampler)
     chosen = [System.parse(text) for text in systems] if systems is not None else combine(checkpoint, sampler, steps)
     output = None if output is None else Path(output)
+    refuse_data_folder(output, Path(data))
     own = begin(output, overwrite)
     if own is None:
         return {}
@@ -110,7 +114,7 @@ def evaluate(
         "data": str(data),
         "files": total,
         "names": getattr(items, "names", None),
-        "mixes": mixes,
+        "mixes": mixes or MIXES,
         "rate": rate,
         "seed": seed,
         "precision": ran,
@@ -162,18 +166,24 @@ def evaluate(
     return summary
 
 
-def held_out(data: Path, mixes: int = 48, rate: int = 16000) -> "Dataset[dict[str, Any]]":
+def held_out(data: Path, mixes: int | None = None, rate: int = 16000) -> "Dataset[dict[str, Any]]":
     """The test items in `data`, see `evaluate`: dicts of clean and noisy (1, L) at `rate` Hz, and name.
 
     Raises:
-        UserError: no layout that is known, or files that do not fit together.
+        UserError: no layout that is known, files that do not fit together, or `mixes` of a set that is none of noise
+            and speech.
     """
     from ornstein_speech.datasets import FixedMixes, PairedFolder, voicebank_demand
 
     if not data.is_dir():
         raise UserError(f"there is no folder {data}; give one with clean/ and noisy/ in it")
     if (data / "speech" / "test").is_dir():
-        return FixedMixes(data / "speech" / "test", data / "noise" / "test", length=mixes, rate=rate)
+        return FixedMixes(data / "speech" / "test", data / "noise" / "test", length=mixes or MIXES, rate=rate)
+    if mixes is not None:
+        raise UserError(
+            f"{data} has no speech/test and noise/test to mix, so that --mixes means nothing; leave it out, or take "
+            f"the first files only with --limit {mixes}"
+        )
     if (data / "clean_testset_wav").is_dir():
         return voicebank_demand(data, "test", samples=None, rate=rate, resample=True)
     for base in (data, data / "test"):
@@ -245,7 +255,9 @@ def _notes(summary: Mapping[str, Any], names: Mapping[str, str], missing: Sequen
     if summary["failed"]:
         notes.append(f"{len(summary['failed'])} files failed, and are left out")
     if missing:
-        notes.append("RNNoise: n/a, needs the package pyrnnoise (ornstein-speech[rnnoise])")
+        notes.append(
+            "RNNoise: n/a, needs the package pyrnnoise (pip install -c constraints.txt -e 'apps/speech[rnnoise]')"
+        )
     if no_dnsmos:
         notes.append(f"DNSMOS: n/a, needs {NEEDS}")
     return notes

@@ -53,7 +53,14 @@ def export(
         if default_sampler:
             raise UserError("--default_sampler is for --layout published; our own files always keep their sampler")
         export_checkpoint(
-            checkpoint, output, weights=weights, average=average, half=half, note=note, overwrite=overwrite
+            checkpoint,
+            output,
+            app="speech",
+            weights=weights,
+            average=average,
+            half=half,
+            note=note,
+            overwrite=overwrite,
         )
     print(output)
     return output

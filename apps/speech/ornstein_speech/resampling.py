@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ornstein.errors import UserError
-from ornstein.files import require_apart
+from ornstein.files import make_folder, require_apart
 from ornstein.manifest import bar
 from ornstein_speech import audio
 
@@ -42,6 +42,7 @@ def resample(source: Path, target: Path, rate: int = 16000, overwrite: bool = Fa
     made = {} if overwrite else {goal: path for goal, path in goals.items() if goal.exists()}
     for goal, path in made.items():
         _require_copy(path, goal, rate)
+    make_folder(target)
     failures = []
     missing = {goal: path for goal, path in goals.items() if goal not in made}
     for goal, path in bar(missing.items(), "files", quiet):

@@ -52,7 +52,7 @@ def draw_room(generator: torch.Generator, t60: tuple[float, float] = T60) -> Roo
 def require_simulator() -> None:
     """Raise a UserError where pyroomacoustics is missing."""
     if importlib.util.find_spec("pyroomacoustics") is None:
-        raise UserError("simulated rooms need pyroomacoustics; pip install 'ornstein-speech[rooms]'")
+        raise UserError("simulated rooms need pyroomacoustics; pip install -c constraints.txt -e 'apps/speech[rooms]'")
 
 
 def responses(room: Room, rate: int) -> tuple[Array, Array]:

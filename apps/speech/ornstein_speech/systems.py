@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from ornstein.errors import UserError
+from ornstein.scoring import checkpoint_names
 from ornstein_speech.solvers import GridName, SamplerName
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ def load(systems: Sequence[System], **options: Any) -> dict[str, "Enhancer"]:
         raise UserError("no system to evaluate; leave --systems out or name one as CHECKPOINT:SAMPLER:STEPS")
     loaded: dict[Path | None, Enhancer] = {}
     enhancers: dict[str, Enhancer] = {}
-    many = [len({getattr(system, part) for system in systems}) > 1 for part in ("checkpoint", "sampler", "grid")]
+    names = checkpoint_names(system.checkpoint for system in systems if system.checkpoint is not None)
+    many_samplers, many_grids = (len({getattr(system, part) for system in systems}) > 1 for part in ("sampler", "grid"))
     for system in systems:
         settings: dict[str, Any] = {"sampler": system.sampler, "steps": system.steps, "grid": system.grid}
         if system.checkpoint in loaded:
@@ -86,16 +88,16 @@ def load(systems: Sequence[System], **options: Any) -> dict[str, "Enhancer"]:
             loaded[system.checkpoint] = enhancer
         nfe = enhancer.evaluations
         parts = [
-            system.model if many[0] else "model",
-            *([system.sampler or "stored"] if many[1] else []),
-            *([system.grid] if many[2] and system.grid else []),
+            "shipped" if system.checkpoint is None else names[system.checkpoint],
+            *([system.sampler or "stored"] if many_samplers else []),
+            *([system.grid] if many_grids and system.grid else []),
             *([f"NFE {nfe}"] if nfe is not None else []),
         ]
         name = ", ".join(parts)
         if name in enhancers:
             raise UserError(
-                f"two systems would be called {name!r}; leave one out, or name checkpoints and settings that differ "
-                "in more than the folder or steps with equal network calls (NFE)"
+                f"two systems would be called {name!r}; leave one out, or name settings that differ in more than steps "
+                "with equal network calls (NFE)"
             )
         enhancers[name] = enhancer
     return enhancers

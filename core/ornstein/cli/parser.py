@@ -8,16 +8,20 @@ from typing import Any, NoReturn
 
 from jsonargparse import ActionYesNo, ArgumentParser, Namespace, auto_cli
 
-from ornstein.cli.words import item_type, join_lists
+from ornstein.cli.words import item_type, join_lists, refuse_empty_paths
 from ornstein.errors import UserError
 
 NUMBERS = {"int": "whole number", "float": "number"}
 
 WRONG_VALUE = (
     r"(?P<name>[\w.]+): (?:Expected an? (?P<one>Literal\[[^\]]+\]|int\b|float\b)|Does not validate against any of the "
-    r"Union subtypes Subtypes: \[(?P<several>Literal\[[^\]]+\]|int|float)(?:, list\[(?P=several)\])?, NoneType\])"
+    r"Union subtypes Subtypes: \[(?:int, (?=float))?(?P<several>Literal\[[^\]]+\]|int|float)"
+    r"(?:, list\[(?P=several)\])?, NoneType\])"
 )
 """What the parser says of X, X | None and X | list[X] | None."""
+
+UNKNOWN_KEY = r"^(?:Subcommand '\w+' does not accept option '([^']+)'|Option '([^']+)' is not accepted)"
+"""What it says of a key in a file of settings."""
 
 
 class StrictParser(ArgumentParser):
@@ -91,6 +95,7 @@ def run_function(function: Callable[..., Any], words: list[str], prog: str) -> A
     Raises:
         UserError: the words do not fit the signature, or the function found a mistake of the user.
     """
+    refuse_empty_paths(function, words)
     return auto_cli(function, args=join_lists(function, words), as_positional=True, parser_class=VerbParser, prog=prog)
 
 
@@ -98,6 +103,10 @@ def _readable(message: str, parser: ArgumentParser) -> str:
     message = re.sub(r"Parser key \"([^\"]+)\":", r"\1:", message)
     message = re.sub(r"<class '([^']+)'>", r"\1", message).replace("typing.", "")
     message = " ".join(message.split()).rstrip(".")
+    message = re.sub(UNKNOWN_KEY, lambda found: f"there is no option '{found[1] or found[2]}'", message)
+    if found := re.match(r"Unexpected config:(.*)", message):
+        seen = f" but{found[1]}" if found[1] else "; it is empty"
+        return f"the file of --config holds no settings (name: value){seen}"
     return _wrong_value(message, parser) or message
 
 
@@ -117,10 +126,10 @@ def _wrong_value(message: str, parser: ArgumentParser) -> str | None:
 def _suggestion(message: str, parser: ArgumentParser) -> str:
     if re.search(r"arguments are required: (fit|validate|test|predict)\.", message):
         return "; give a recipe with --config RECIPE.yaml"
-    unknown = re.search(r"[Uu]nrecognized arguments: --([^\s=]+)", message)
+    unknown = re.search(r"[Uu]nrecognized arguments: --([^\s=]+)", message) or re.match(UNKNOWN_KEY, message)
     if unknown is None:
         return ""
-    word = unknown.group(1)
+    word = next(group for group in unknown.groups() if group)
     if word in (positional := [action.dest for action in parser._get_positional_actions()]):
         return f"; give {word.upper()} without a name: {_command(parser)} {' '.join(positional).upper()}"
     options = [option[2:] for option in _options(parser) if option.startswith("--")]

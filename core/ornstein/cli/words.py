@@ -5,7 +5,10 @@ import json
 import types
 import typing
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
+
+from ornstein.errors import UserError
 
 
 def join_lists(function: Callable[..., Any], words: Sequence[str]) -> list[str]:
@@ -40,6 +43,24 @@ def join_lists(function: Callable[..., Any], words: Sequence[str]) -> list[str]:
             runs[index : index + 1] = [(option, values[:-given_back]), ("", values[-given_back:])]
             missing -= given_back
     return [word for option, values in runs for word in _written(option, values, lists.get(option))]
+
+
+def refuse_empty_paths(function: Callable[..., Any], words: Sequence[str]) -> None:
+    """Raise UserError where a file or folder is named by an empty word, which would be the working folder."""
+    try:
+        hints = typing.get_type_hints(function)
+    except NameError:  # annotations for type checkers only
+        return
+    paths = {f"--{name}" for name, hint in hints.items() if Path in (hint, *typing.get_args(hint))}
+    lists = {f"--{name}" for name, hint in hints.items() if item_type(hint) is not None}
+    for option, values in _runs(words):
+        name, equals, value = option.partition("=")
+        name = "--output" if name == "-o" else name
+        own, others = ([value], values) if equals or not name else (values[:1], values[1:])
+        if name in paths and "" in own:
+            raise UserError(f"{name} is empty; give a name (is a variable of the shell not set?)")
+        if name not in lists and "" in others:
+            raise UserError("the name of a file or folder is empty; give one (is a variable of the shell not set?)")
 
 
 def item_type(hint: Any) -> Any:

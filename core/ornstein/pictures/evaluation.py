@@ -31,8 +31,12 @@ if TYPE_CHECKING:
     from ornstein.pictures.scoring import Trial
 
 
-def check_counts(limit: int | None, workers: int, examples: int, seeds: Sequence[int]) -> None:
+def check_counts(
+    limit: int | None, workers: int, examples: int, seeds: Sequence[int], scale: int | None = None
+) -> None:
     """Raises UserError for numbers that make no evaluation."""
+    if scale is not None and scale < 1:
+        raise UserError(f"--scale {scale} must be at least 1, or left out for that of the checkpoints")
     if min(1 if limit is None else limit, 1 + workers, 1 + examples, len(set(seeds))) < 1 or min(seeds) < 0:
         raise UserError(
             "--limit must be at least 1, --workers, --examples and --seeds at least 0, with one seed or more"

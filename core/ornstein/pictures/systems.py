@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from ornstein.errors import UserError
 from ornstein.pictures.solvers import SamplerName
+from ornstein.scoring import checkpoint_names
 
 if TYPE_CHECKING:
     from ornstein.pictures.restorer import PictureRestorer
@@ -56,7 +57,8 @@ def load(systems: Sequence[System], make: Callable[..., P]) -> dict[str, P]:
     """
     loaded: dict[Path, P] = {}
     restorers: dict[str, P] = {}
-    many = [len({getattr(system, part) for system in systems}) > 1 for part in ("checkpoint", "sampler")]
+    names = checkpoint_names(system.checkpoint for system in systems)
+    many_samplers = len({system.sampler for system in systems}) > 1
     for system in systems:
         settings: dict[str, Any] = {"sampler": system.sampler, "steps": system.steps}
         if system.checkpoint in loaded:
@@ -65,12 +67,12 @@ def load(systems: Sequence[System], make: Callable[..., P]) -> dict[str, P]:
             restorer = loaded[system.checkpoint] = make(system.checkpoint, **settings)
         calls = restorer.model.evaluations
         parts = [
-            system.checkpoint.stem if many[0] else "model",
-            *([system.sampler or "stored"] if many[1] else []),
+            names[system.checkpoint],
+            *([system.sampler or "stored"] if many_samplers else []),
             *([f"NFE {calls}"] if calls is not None else []),
         ]
         name = ", ".join(parts)
         if name in restorers:
-            raise UserError(f"two systems would be called {name!r}; leave one out, or give checkpoints of other names")
+            raise UserError(f"two systems would be called {name!r}: they are the same; leave one out")
         restorers[name] = restorer
     return restorers

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
@@ -20,6 +20,7 @@ from ornstein.cli.parser import StrictParser
 from ornstein.errors import UserError
 from ornstein.files import make_folder
 from ornstein.training.fsdp import FSDP2  # noqa: F401  # which registers the strategy fsdp2
+from ornstein.training.progress import RunBar
 
 CONFIG_KEY = "ornstein_config"
 TRAINER_LIMITS = {
@@ -112,6 +113,16 @@ class LightningCommand(LightningCLI):
             super().instantiate_classes()
         except ValueError as error:
             raise UserError(f"{error} (see: {self.parser.prog} {self.verb} --help)") from error
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """The Trainer of the recipe, with a bar that says how far the run is unless it names one or wants none."""
+        settings = self._get(self.config_init, "trainer", default={})
+        callbacks = settings.get("callbacks") or []
+        callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
+        wanted = settings.get("enable_progress_bar") is not False and not settings.get("barebones")
+        if wanted and not any(isinstance(callback, ProgressBar) for callback in callbacks):
+            kwargs["callbacks"] = [*callbacks, RunBar()]
+        return super().instantiate_trainer(**kwargs)
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         """Put the file for `last`: Lightning looks in the new run's own folder only, and trains from scratch; see

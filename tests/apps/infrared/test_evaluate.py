@@ -78,7 +78,7 @@ def test_a_model_that_adds_nothing_scores_as_the_enlargement(scenes: dict[int, P
         summary = evaluate(
             scenes[depth], checkpoint=weights["regression"], device="cpu", workers=0, quiet=True, steps=None
         )
-        enlarged, own = (summary["systems"][name]["metrics"] for name in (INPUT, "model, NFE 1"))
+        enlarged, own = (summary["systems"][name]["metrics"] for name in (INPUT, "regression, NFE 1"))
         assert own["psnr_gray"]["mean"] == pytest.approx(enlarged["psnr_gray"]["mean"], abs=1e-3)
 
 
@@ -188,6 +188,7 @@ def test_a_bad_pair_is_told_of_at_the_end(
         ({"scale": 2}, "has no partner"),
         ({"lpips": Path("none.pth")}, "LPIPS needs"),
         ({"layout": "msrs"}, "none of the folders"),
+        ({"scale": 0}, "--scale 0 must be at least 1"),
         ({"guidance": "spectrum", "checkpoint": "regression"}, "no guidance changes"),
         (
             {"guidance": ["off", "perceptual"], "features": "none.safetensors", "checkpoint": "noisy"},

@@ -238,6 +238,8 @@ def test_prepared_set_holds_the_same_values(frames: Path, tmp_path: Path, capsys
     assert times == {path: path.stat().st_mtime_ns for path in (tmp_path / "set").rglob("*.png")}
     with pytest.raises(UserError, match="overwrite"):
         prepare(frames, tmp_path / "set", layout="flat", seed=1, quiet=True)
+    with pytest.raises(UserError, match="the folder of the sources; choose a target outside of it"):
+        prepare(frames, frames / "set", layout="flat", quiet=True)
 
 
 def test_prepare_keeps_counts_and_pairs(tmp_path: Path) -> None:

@@ -69,11 +69,11 @@ def test_evaluate(workers: int, weights: Path, pairs: Path, tmp_path: Path, caps
     words = ["--checkpoint", str(weights), "--steps", "1", "2", "--device", "cpu", "--workers", str(workers)]
     assert main(["restoration", "evaluate", str(pairs), "-o", str(output), *words]) == 0
     said = capsys.readouterr().out
-    assert "model, NFE 2" in said
+    assert "tiny, NFE 2" in said
     assert "above the input" in said
     assert sorted(path.name for path in output.iterdir()) == sorted(FILES)
     summary = json.loads((output / "summary.json").read_text())
-    assert list(summary["systems"]) == [INPUT, "model, NFE 1", "model, NFE 2"]
+    assert list(summary["systems"]) == [INPUT, "tiny, NFE 1", "tiny, NFE 2"]
     assert summary["files"] == 3
     items = held_out(pairs)
     by_hand = [psnr_rgb(item["gt"].numpy(), item["lq"].numpy()) for item in (items[i] for i in range(3))]
@@ -83,7 +83,7 @@ def test_evaluate(workers: int, weights: Path, pairs: Path, tmp_path: Path, caps
     rows = list(csv.DictReader((output / "scores.csv").open()))
     assert len(rows) == 9
     gained = [float(rows[3 * i + 1]["psnr_rgb"]) - float(rows[3 * i]["psnr_rgb"]) for i in range(3)]
-    assert summary["gains"]["model, NFE 1"]["psnr_rgb"]["mean"] == pytest.approx(np.mean(gained), abs=1e-4)
+    assert summary["gains"]["tiny, NFE 1"]["psnr_rgb"]["mean"] == pytest.approx(np.mean(gained), abs=1e-4)
     page = (output / "report.html").read_text()
     assert page.count("whole picture") == 3 * 4
     assert main(["restoration", "evaluate", str(pairs), "-o", str(output), *words]) == 2  # nothing is overwritten
@@ -106,10 +106,10 @@ def test_super_resolution_is_compared_with_bicubic(pairs: Path, tmp_path: Path) 
 def test_seeds_are_averaged(weights: Path, pairs: Path) -> None:
     options: dict[str, Any] = {"checkpoint": weights, "workers": 0, "quiet": True, "protocol": "lol"}
     one, other = (
-        evaluate(pairs, seeds=[seed], **options)["systems"]["model, NFE 2"]["metrics"]["psnr_rgb_rounded"]
+        evaluate(pairs, seeds=[seed], **options)["systems"]["tiny, NFE 2"]["metrics"]["psnr_rgb_rounded"]
         for seed in (0, 7)
     )
-    both = evaluate(pairs, seeds=[0, 7], **options)["systems"]["model, NFE 2"]["metrics"]["psnr_rgb_rounded"]
+    both = evaluate(pairs, seeds=[0, 7], **options)["systems"]["tiny, NFE 2"]["metrics"]["psnr_rgb_rounded"]
     assert one["mean"] != other["mean"]
     assert both["by_seed"] == pytest.approx([one["mean"], other["mean"]])
     assert both["mean"] == pytest.approx((one["mean"] + other["mean"]) / 2)
@@ -182,11 +182,29 @@ def test_a_bad_picture_is_told_of_at_the_end(
         ({"scale": 4}, "all 3 pictures failed"),
         ({"lpips": Path("none.pth")}, "LPIPS needs"),
         ({"layout": "lol"}, "no folder"),
+        ({"scale": 0}, "--scale 0 must be at least 1"),
     ],
 )
 def test_options_that_do_not_fit(options: dict[str, Any], message: str, pairs: Path) -> None:
     with pytest.raises(UserError, match=message):
         evaluate(pairs, **{"workers": 0, "quiet": True} | options)
+
+
+def test_results_do_not_go_among_the_data(weights: Path, pairs: Path) -> None:
+    with pytest.raises(UserError, match="is the folder of the data"):
+        evaluate(pairs, checkpoint=weights, output=pairs / "gt" / "..")
+    assert sorted(path.name for path in pairs.iterdir()) == ["gt", "lq"]
+
+
+def test_checkpoints_of_one_name_are_told_apart(weights: Path, pairs: Path, tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "tiny.safetensors").write_bytes(weights.read_bytes())
+    options: dict[str, Any] = {"limit": 1, "steps": 1, "workers": 0, "quiet": True, "baseline": False}
+    both = [tmp_path / folder / "tiny.safetensors" for folder in ("a", "b")]
+    assert list(evaluate(pairs, checkpoint=both, **options)["systems"]) == ["a/tiny, NFE 1", "b/tiny, NFE 1"]
+    with pytest.raises(UserError, match="'tiny, NFE 1': they are the same; leave one out"):
+        evaluate(pairs, checkpoint=[weights, weights], **options)
 
 
 def test_clean_pictures_need_a_degradation(pairs: Path) -> None:

@@ -69,7 +69,7 @@ def test_evaluate(tiny: Path, pairs: Path, tmp_path: Path, workers: int, capsys:
         examples=1,
         limit=3 if workers == 0 else 1,
     )
-    assert list(summary["systems"]) == ["noisy", "log-MMSE", "RNNoise", "model, NFE 1", "model, NFE 2"]
+    assert list(summary["systems"]) == ["noisy", "log-MMSE", "RNNoise", "tiny, NFE 1", "tiny, NFE 2"]
     noisy = summary["systems"]["noisy"]
     printed = capsys.readouterr().out
     for word in ("PESQ", "RNNoise", "RTF", "threads", "report.html"):
@@ -86,7 +86,7 @@ def test_evaluate(tiny: Path, pairs: Path, tmp_path: Path, workers: int, capsys:
         assert "PESQ is not defined, and left out, for up to 1 files" in printed
         assert noisy["by_noise"]["white"]["si_sdr"] == pytest.approx(noisy["metrics"]["si_sdr"]["mean"], abs=1e-6)
     assert stored["version"] == 2
-    assert stored["systems"]["model, NFE 2"]["nfe"] == 2
+    assert stored["systems"]["tiny, NFE 2"]["nfe"] == 2
     assert rows[0]["snr_db"] == "0"
     page = (tmp_path / "report.html").read_text()
     assert page.count("<audio") == (
@@ -107,6 +107,14 @@ def test_mixes_of_a_prepared_set(tiny: Path) -> None:
     items = held_out(recordings() / "tiny", mixes=4)
     assert len(items) == 4
     assert Result(3, items[3]["name"], "noisy", {}, 0).snr == 15
+
+
+def test_mixes_of_pairs_and_results_among_the_data_are_refused(tiny: Path, pairs: Path) -> None:
+    with pytest.raises(UserError, match=r"to mix, so that --mixes means nothing; .* --limit 3$"):
+        evaluate(pairs, checkpoint=tiny, mixes=3)
+    with pytest.raises(UserError, match="is the folder of the data; give the results a folder of their own"):
+        evaluate(pairs, checkpoint=tiny, output=pairs / "clean" / "..")
+    assert sorted(path.name for path in pairs.iterdir()) == ["clean", "noisy"]
 
 
 def test_missing_rnnoise_is_a_line(
@@ -229,8 +237,17 @@ def test_many_systems(tiny: Path, pairs: Path, tmp_path: Path) -> None:
     assert list(crossed["systems"])[1:4] == ["tiny, 2m, NFE 1", "tiny, 2m, NFE 3", "tiny, sde, NFE 1"]
     assert len(crossed["systems"]) == 1 + 8
     listed = evaluate(pairs, systems=[f"{tiny}:heun:3", f"{tiny}::5", f"{tiny}:2m:3:power"], **options)
-    assert list(listed["systems"]) == ["noisy", "model, heun, NFE 4", "model, stored, NFE 5", "model, 2m, power, NFE 3"]
-    assert listed["systems"]["model, 2m, power, NFE 3"]["settings"]["grid"]["class_path"].endswith("PowerGrid")
+    assert list(listed["systems"]) == [
+        "noisy",
+        "tiny, heun, NFE 4",
+        "tiny, stored, NFE 5",
+        "tiny, 2m, power, NFE 3",
+    ]
+    assert listed["systems"]["tiny, 2m, power, NFE 3"]["settings"]["grid"]["class_path"].endswith("PowerGrid")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b/tiny.safetensors").write_bytes(tiny.read_bytes())
+    alike = evaluate(pairs, checkpoint=[tiny, tmp_path / "b/tiny.safetensors"], steps=1, **options)
+    assert list(alike["systems"])[1:] == [f"{tiny.parent.name}/tiny, NFE 1", "b/tiny, NFE 1"]
     with pytest.raises(UserError, match="leave --checkpoint, --sampler and --steps out"):
         evaluate(pairs, systems=[f"{tiny}:2m"], steps=[1], **options)
 

@@ -225,6 +225,8 @@ def test_resample_folder(tmp_path: Path) -> None:
     assert resample(tmp_path / "in", tmp_path / "out", quiet=True) == 1
     header = audio.info(tmp_path / "out/x/a.wav")
     assert (header.rate, header.frames) == (16000, 16000)
+    with pytest.raises(UserError, match=r"^\S+a\.flac is a file, so nothing can be written into it"):
+        resample(tmp_path / "out", tmp_path / "in/x/a.flac")
     with pytest.raises(UserError, match="no sound files"):
         resample(tmp_path / "bin", tmp_path / "out") if (tmp_path / "bin").mkdir() is None else None
 

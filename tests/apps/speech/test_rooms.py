@@ -272,7 +272,7 @@ def test_without_the_simulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         importlib.util, "find_spec", lambda name, *rest: None if name == "pyroomacoustics" else find(name, *rest)
     )
     for run in (lambda: prepare_rooms(tmp_path / "out"), lambda: prepare_reverb(TINY, tmp_path / "out")):
-        with pytest.raises(UserError, match=r"ornstein-speech\[rooms\]"):
+        with pytest.raises(UserError, match=r"apps/speech\[rooms\]"):
             run()
     assert not (tmp_path / "out").exists()
 

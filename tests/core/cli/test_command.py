@@ -146,6 +146,9 @@ def test_a_settings_file_that_is_no_text(fake_app: Path, capsys: pytest.CaptureF
         (["fake", "copy", "--source", "a", "-o", "b"], "give SOURCE without a name: ornstein fake copy SOURCE"),
         (["fake", "copy", "a", "-o", "b", "--config", "none.yaml"], "none.yaml"),
         (["fake", "copy", "a", "b", "c"], "b c"),
+        (["fake", "copy", "a", "-o", ""], "--output is empty; give a name"),
+        (["fake", "copy", "a", "--output="], "--output is empty; give a name"),
+        (["fake", "copy", "", "-o", "b"], "the name of a file or folder is empty"),
     ],
 )
 def test_mistakes_give_one_line_and_code_2(
@@ -157,7 +160,8 @@ def test_mistakes_give_one_line_and_code_2(
 
 def test_unknown_key_in_a_settings_file(fake_app: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("settings.yaml").write_text("tims: 3\n")
-    assert "tims" in complaint(capsys, "fake", "copy", "--config", "settings.yaml", "a", "-o", "b")
+    told = complaint(capsys, "fake", "copy", "--config", "settings.yaml", "a", "-o", "b")
+    assert "there is no option 'tims'; did you mean --times?" in told
 
 
 def test_interrupt_gives_130(fake_app: Path, capsys: pytest.CaptureFixture[str]) -> None:

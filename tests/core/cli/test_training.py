@@ -91,6 +91,31 @@ def test_advertising_is_filtered(recipe: str, caplog: pytest.LogCaptureFixture) 
     assert "Tip" not in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--trainer.max_epochs", "2"], "Epoch 2 of 2:"),
+        (["--trainer.max_epochs", "-1", "--trainer.max_steps", "3"], "step 3 of 3:"),
+    ],
+)
+def test_the_bar_says_how_far_the_run_is(
+    words: list[str], said: str, recipe: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert fit("--config", recipe, "--trainer.enable_progress_bar", "true", *words) == 0
+    shown = "".join(capfd.readouterr())
+    assert said in shown
+    assert "-2" not in shown
+    assert "Epoch 0" not in shown
+
+
+def test_a_bar_of_the_recipe_is_kept(recipe: str, capfd: pytest.CaptureFixture[str]) -> None:
+    content = yaml.safe_load(Path(recipe).read_text())
+    content["trainer"] |= {"enable_progress_bar": True, "callbacks": [{"class_path": "TQDMProgressBar"}]}
+    Path("own.yaml").write_text(yaml.safe_dump(content))
+    assert fit("--config", "own.yaml") == 0
+    assert "Epoch 0:" in "".join(capfd.readouterr())
+
+
 def test_second_run_into_the_same_folder(recipe: str) -> None:
     assert fit("--config", recipe) == 0
     assert fit("--config", recipe, "--model.lr", "0.5") == 0
@@ -231,6 +256,7 @@ def test_a_checkpoint_of_another_network_or_program(
         (["--trainer.max_epoch", "1"], "did you mean --trainer.max_epochs?"),
         (["--trainer.max_ep=1"], "did you mean --trainer.max_epochs?"),
         (["--model.lr", "abc"], "--model.lr abc is no number"),
+        (["--trainer.gradient_clip_val", "nan"], "--trainer.gradient_clip_val nan is no number"),
         (["--model.network", "nonsense.Layer"], "No module named 'nonsense'"),
         (["--model.network", "torch.nn.Linear"], "torch.nn.Linear"),
         (["--model.network.init_args.wid", "3"], "wid"),
@@ -264,6 +290,17 @@ def test_unknown_key_in_a_recipe(section: str, recipe: str, capfd: pytest.Captur
     content.setdefault(section, {})["nonsense"] = 1
     Path(recipe).write_text(yaml.safe_dump(content))
     assert "nonsense" in complaint(capfd, "--config", recipe)
+
+
+def test_mistyped_keys_and_files_without_settings(recipe: str, capfd: pytest.CaptureFixture[str]) -> None:
+    content = yaml.safe_load(Path(recipe).read_text())
+    content["trainer"]["max_stepps"] = 1
+    Path("typo.yaml").write_text(yaml.safe_dump(content))
+    told = complaint(capfd, "--config", "typo.yaml")
+    assert "there is no option 'trainer.max_stepps'; did you mean --trainer.max_steps?" in told
+    for text, seen in (("hello", " but hello"), ("", "; it is empty")):
+        Path("text.yaml").write_text(text)
+        assert f"holds no settings (name: value){seen}" in complaint(capfd, "--config", "text.yaml")
 
 
 def test_missing_argument_is_named(fake_app: Path, capfd: pytest.CaptureFixture[str]) -> None:
