@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ornstein.denoiser import Denoiser, one_a_sample
 from ornstein.errors import UserError
-from ornstein.networks.vq import VQAutoencoder
+from ornstein.networks.vq import Attention, VQAutoencoder
 from ornstein.parameterization import Parameterization
 from ornstein.pictures.sizes import upscale
 from ornstein.process.affine import Process
@@ -100,6 +100,15 @@ class LatentDenoiser(Denoiser):
             change(self.network), self.process, self.autoencoder, self.parameterization, self.scale, self.quantize
         )
         denoiser._cached = self._cached
+        return denoiser
+
+    def with_half_attention(self) -> "LatentDenoiser":
+        """This denoiser with a copy of the autoencoder that compares pixels in float16; the rest of it stays."""
+        denoiser = self.with_networks(lambda network: network)
+        denoiser.autoencoder = copy.deepcopy(self.autoencoder)
+        for module in denoiser.autoencoder.modules():
+            if isinstance(module, Attention):
+                module.half = True
         return denoiser
 
     def output(self, x: Tensor, t: Tensor, y: Tensor | None = None, **condition: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from ornstein.denoiser import Denoiser
 from ornstein.errors import UserError
 from ornstein.latent import LatentDenoiser, as_pictures
 from ornstein.networks.swin_unet import SwinUNet
-from ornstein.networks.vq import VQAutoencoder
+from ornstein.networks.vq import Attention, VQAutoencoder
 from ornstein.objectives.outputs import OutputObjective
 from ornstein.objectives.pictures import PictureObjective
 from ornstein.pictures.sizes import upscale
@@ -122,6 +122,20 @@ def test_samples_with_the_network_of_resshift() -> None:
     assert results[0].shape == (1, 1, 32, 32)
     assert torch.equal(results[0], results[1])
     torch.testing.assert_close(results[0], results[2])
+
+
+def test_low_precision_reaches_the_attention_of_the_autoencoder_and_no_more() -> None:
+    denoiser = LatentDenoiser(Seen(), ResidualShift(), autoencoder(), scale=4)
+    fast = accelerate(denoiser, Acceleration("bfloat16"))
+    assert isinstance(fast, LatentDenoiser)
+    assert [m.half for m in fast.autoencoder.modules() if isinstance(m, Attention)].count(True) > 0
+    assert not any(m.half for m in denoiser.autoencoder.modules() if isinstance(m, Attention))
+    assert {weight.dtype for weight in fast.autoencoder.parameters()} == {torch.float32}
+    x = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        exact, low = denoiser.pictures(x), fast.pictures(x)
+    assert 0 < float((exact - low).norm() / exact.norm()) < 1e-3
+    assert accelerate(denoiser).autoencoder is denoiser.autoencoder  # type: ignore[attr-defined]
 
 
 def test_what_does_not_fit_is_refused() -> None:

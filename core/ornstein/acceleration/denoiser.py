@@ -27,7 +27,8 @@ class Acceleration:
 
     precision: Precision = "float32"
     """Of convolutions and matrix products, by autocast. Normalisation, schedules and the sampler's arithmetic stay in
-    float32. In float32, cuDNN convolutions use TF32 unless PyTorch is told otherwise."""
+    float32; so does an autoencoder of latents, but for its attention, which is in float16 then. In float32, cuDNN
+    convolutions use TF32 unless PyTorch is told otherwise."""
     channels_last: bool = True
     """Keep features in channels-last order, which tensor cores want."""
     compile: bool = False
@@ -74,6 +75,9 @@ def accelerate(denoiser: Denoiser, how: Acceleration = Acceleration()) -> Denois
 
     Later changes of the original's weights do not reach it. It works with every sampler, and guidance may wrap it.
     """
+    half: Callable[[], Denoiser] | None = getattr(denoiser, "with_half_attention", None)  # of an autoencoder
+    if half is not None and how.precision != "float32":
+        denoiser = half()
     return denoiser.with_networks(lambda network: _fast(network, how)).eval()
 
 

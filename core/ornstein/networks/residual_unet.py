@@ -20,6 +20,8 @@ from ornstein.networks.time_embedding import sin_cos
 
 HEADS = 4
 HEAD_CHANNELS = 32
+POSITIONS = 256
+"""Of a piece of the sum of linear attention."""
 
 
 class ResidualUNet(nn.Module):
@@ -288,7 +290,11 @@ class ResidualBlock(nn.Module):
 
 
 class LinearAttention(nn.Module):
-    """Attention whose cost is linear in the positions: softmax of queries over features, of keys over positions."""
+    """Attention whose cost is linear in the positions: softmax of queries over features, of keys over positions.
+
+    The sum over positions is divided by the sum of the keys afterwards, so that half precision, which would round
+    keys near 1/(HW) away, can be multiplied as it is.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -298,14 +304,27 @@ class LinearAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         query, key, value = _heads(precise(self.to_qkv(x)))
-        with torch.autocast(x.device.type, enabled=False):  # keys are near 1/(HW), which half precision rounds away
-            query = query.softmax(dim=2) * HEAD_CHANNELS**-0.5
-            context = key.softmax(dim=3) @ value.transpose(2, 3)
-            out = (context.transpose(2, 3) @ query).reshape(len(x), -1, *x.shape[2:])
+        query = query.softmax(dim=2) * HEAD_CHANNELS**-0.5
+        key = (key - key.amax(dim=3, keepdim=True)).exp()
+        context = precise(over_positions(key, value)) / key.sum(dim=3, keepdim=True)
+        out = (context.transpose(2, 3) @ query).reshape(len(x), -1, *x.shape[2:])
         convolution, norm = cast(nn.Conv2d, self.to_out[0]), self.to_out[1]
         # the published division of the values by HW, after the convolution: before it, half precision underflows
         out = precise(F.conv2d(out.to(convolution.weight.dtype), convolution.weight)) / (x.shape[2] * x.shape[3])
         return norm(out + cast(Tensor, convolution.bias)[:, None, None])
+
+
+def over_positions(key: Tensor, value: Tensor) -> Tensor:
+    """Sum over positions of key value^T, (B, heads, features, features), of two (B, heads, features, positions).
+
+    In pieces, which are added: one sum over so many positions occupies a small part of a GPU, and is less precise.
+    """
+    pieces, rest = divmod(key.shape[3], POSITIONS)
+    if not pieces:
+        return key @ value.transpose(2, 3)
+    parts = [part[..., : pieces * POSITIONS].unflatten(3, (pieces, POSITIONS)).transpose(2, 3) for part in (key, value)]
+    whole = precise(parts[0] @ parts[1].transpose(3, 4)).sum(dim=2)
+    return whole + key[..., -rest:] @ value[..., -rest:].transpose(2, 3) if rest else whole
 
 
 class Attention(nn.Module):
