@@ -4,7 +4,6 @@ import copy
 from collections.abc import Callable, Mapping
 from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
-import torch
 from torch import Tensor, nn
 
 from ornstein.errors import UserError
@@ -102,8 +101,8 @@ class Denoiser(nn.Module):
 
 def one_a_sample(time: Tensor, x: Tensor) -> Tensor:
     """`time`, () or (B,), as a vector (B,) in the real type of `x` (B, *)."""
-    if time.ndim == 0 and time.device.type == "cpu":  # a host number: no copy to wait for
-        return torch.full((len(x),), time.item(), dtype=x.real.dtype, device=x.device)
+    if time.ndim == 0 and time.is_cpu:  # a host number: no copy to wait for
+        return x.real.new_full((len(x),), time.item())
     return time.to(device=x.device, dtype=x.real.dtype).expand(len(x))
 
 
