@@ -49,7 +49,8 @@ class NoiseRangeExperts(nn.Module):
         """The answer of the expert for `t`, the time of all samples."""
         if not 0 <= t <= self._end:
             raise self._no_expert(t)
-        output: Tensor = self.experts[min(int(t * len(self.experts) / self.T), len(self.experts) - 1)](x)
+        experts = self.experts
+        output: Tensor = experts[min(int(t * len(experts) / self.T), len(experts) - 1)](x)
         return output
 
     @property
