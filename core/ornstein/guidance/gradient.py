@@ -9,6 +9,7 @@ from torch import Tensor
 from ornstein.denoiser import DenoiserLike, one_a_sample
 from ornstein.errors import UserError
 from ornstein.estimate import Estimate
+from ornstein.guidance.classifier_free import require_scale
 from ornstein.process.affine import Weight, as_time, combine
 
 LogProbability = Callable[[Tensor, Tensor], Tensor]
@@ -27,6 +28,7 @@ class ClassifierGuidance:
     """
 
     def __init__(self, denoiser: DenoiserLike, log_probability: LogProbability, scale: float = 1.0) -> None:
+        require_scale(scale)
         self.denoiser = denoiser
         self.process = denoiser.process
         self.log_probability = log_probability
@@ -52,6 +54,7 @@ class EnergyGuidance:
     """
 
     def __init__(self, denoiser: DenoiserLike, energy: Callable[[Tensor], Tensor], scale: float = 1.0) -> None:
+        require_scale(scale)
         self.denoiser = denoiser
         self.process = denoiser.process
         self.energy = energy
@@ -118,7 +121,10 @@ def class_log_probability(classifier: Callable[[Tensor, Tensor], Tensor], target
             raise UserError(f"the target is class {wrong}; the classifier has the classes 0 to {logits.shape[-1] - 1}")
         if moved.ndim and len(moved) not in (1, len(x)):
             raise UserError(f"there are {len(moved)} targets for {len(x)} samples; give one for each, or one for all")
+        log_probabilities = logits.log_softmax(-1)
+        if isinstance(target, int):
+            return log_probabilities.select(-1, target)
         moved = moved.to(x.device)  # once a device: a copy from the host would be waited for
-        return -F.cross_entropy(logits, moved.expand(len(x)), reduction="none")
+        return -F.nll_loss(log_probabilities, moved.expand(len(x)), reduction="none")
 
     return log_probability
