@@ -11,14 +11,16 @@ from ornstein.process.affine import Process, expand
 from ornstein.samplers.ode_solvers import FlowSolver, Run
 from ornstein.samplers.weights import Node, Weight
 
+HALF, QUARTER = torch.tensor(0.5), torch.tensor(0.25)
+
 
 @dataclass(frozen=True)
 class EVODiff(FlowSolver):
     """Multistep in x0 with weights from inner products of every sample and channel, one call a step.
 
-    It is the sampler published for CIFAR-10, written in u/a and rho = s/a, where its constants (in units of EDM's
-    sigma) mean the same on every process. With an exact denoiser it is less accurate than DPM-Solver++ 2M: the
-    weights are tuned to learned networks. The first and the last step, and one that touches a <= 0 or s = 0, are Euler
+    It is the sampler published for CIFAR-10, with rho = s/a for EDM's sigma, so that its constants mean the same on
+    every process. With an exact denoiser it is less accurate than DPM-Solver++ 2M: the weights are tuned to learned
+    networks. The first and the last step, and one that touches a <= 0 or s = 0, are Euler
     steps. The published differences hold a share of x0 itself where steps are unlike in lambda, and zeta divides by
     next to nothing in many steps; so every correction is limited here, which makes a run one of first order on any
     grid. `ornstein.samplers.compat_evodiff` has the published last step and no limit.
@@ -76,7 +78,8 @@ class EVODiff(FlowSolver):
 
 class EVODiffWeights(NamedTuple):
     """Those of one step from rho = k0 (before it k1) to k, in a run from k_first to k_last. R is the last step in
-    lambda over this one, h = 1/k - 1/k0. Factors of a tensor are tensors, which costs half of what floats do."""
+    lambda over this one, h = 1/k - 1/k0. What multiplies a tensor is one of shape (), which takes half the time that a
+    float does."""
 
     guess: Weight
     """s h/(2R), s at the end of the step."""
@@ -116,8 +119,8 @@ class EVODiffWeights(NamedTuple):
         <m0, m0 - m1>/|m0 - m1|^2, `toward`, in a run of many steps."""
         forward = self.ratio * d2
         both = plus(forward, self.back, d1)
-        eta, share = projections(both, plus(forward, -self.back, d1), d1)
-        twice_eta = (HALF * eta.clamp(-2, 2)).abs().sigmoid()
+        alike, share = projections(both, plus(forward, -self.back, d1), d1)
+        twice_eta = (HALF * alike.clamp(-2, 2)).abs().sigmoid()
         # h B = both - D1/R - eta both: that of D1 - h B along D1, negative, is what the guess had too much
         excess = torch.addcmul(share, twice_eta, share, value=-0.5) - self.lead
         z = (self.half_back * (excess / divisor).abs()).clamp(max=self.most)
@@ -126,9 +129,6 @@ class EVODiffWeights(NamedTuple):
         else:
             zeta = ((HALF - z) * ((self.h * toward).clamp(-2, 2) * self.lean).sigmoid()).sigmoid()
         return torch.addcmul(forward, twice_eta, both, value=-0.5), zeta
-
-
-HALF, QUARTER = torch.tensor(0.5), torch.tensor(0.25)
 
 
 def step_weights(nodes: Sequence[Node], process: Process, x: Tensor) -> list[EVODiffWeights]:
@@ -142,6 +142,7 @@ def step_weights(nodes: Sequence[Node], process: Process, x: Tensor) -> list[EVO
             return torch.stack([expand(weight, x) for weight in weights if isinstance(weight, Tensor)])
         return torch.tensor(weights, dtype=torch.float64)
 
+    @torch.inference_mode(False)  # what is remembered may meet a run with gradients
     def computed() -> list[EVODiffWeights]:
         rho, s = stacked([node.rho for node in nodes]), stacked([node.s for node in nodes])[2:]
         k1, k0, k = rho[:-2], rho[1:-1], rho[2:]
