@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from command import run
+from solver_pages import measured_solvers
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -201,6 +202,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "edits": edits,
     },
     "inverse-problems.md": {"restored pictures": restored_pictures, "gaussian posterior": gaussian_posterior},
+    "samplers.md": {"measured": lambda: measured_solvers(read("solver_table"))},
     "speed.md": {"sampling overhead": sampling_overhead, "guidance overhead": guidance_overhead},
 }
 """The tables of every page."""

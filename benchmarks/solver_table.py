@@ -3,13 +3,13 @@ stability.
 
     python benchmarks/solver_table.py
 
-Writes benchmarks/results/solver_table.json and the tables of docs/samplers.md. About ten minutes on one core.
+Writes benchmarks/results/solver_table.json, of which benchmarks/pages.py makes the tables of docs/samplers.md. About
+ten minutes on one core.
 """
 
 import argparse
 import json
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -45,9 +45,7 @@ from ornstein.samplers.predictor_corrector import PredictorCorrector
 from ornstein.samplers.time_grids import KarrasGrid, UserGrid
 from ornstein.samplers.unipc import UniPC
 
-ROOT = Path(__file__).parents[1]
-RESULT = ROOT / "benchmarks" / "results" / "solver_table.json"
-PAGE = ROOT / "docs" / "samplers.md"
+RESULT = Path(__file__).parent / "results" / "solver_table.json"
 
 SOLVERS: dict[str, tuple[Sampler, float, int]] = {
     "Euler (DDIM)": (Euler(), 1, 1),
@@ -296,85 +294,9 @@ def ghvb_interval(order: float) -> float:
     return stability_interval(characteristic([(p + q * beta) / (divisor * beta) for p, q in pairs], beta))
 
 
-def tables(result: dict[str, Any]) -> str:
-    """The part of docs/samplers.md that is measured."""
-    names = list(PROCESSES)
-    head = "| solver | " + " | ".join(names) + " |\n" + "| --- " * (len(names) + 1) + "|\n"
-
-    def table(cell: Callable[[dict[str, Any], str], str], part: str = "solvers") -> str:
-        rows = result[part].items()
-        return head + "".join(f"| {solver} | {' | '.join(cell(row, p) for p in names)} |\n" for solver, row in rows)
-
-    page = (
-        "What the samplers of these tables declare (`convergence_order`, `stochastic`, `differentiable`; where no "
-        f"order stands, none is claimed):\n\n{declarations()}\n"
-        "Orders inside, from a cold start (a multistep method of order 3 or 4 is limited to 2 by its first step):\n\n"
-        + table(lambda row, p: f"{row['order'][p]:.2f}")
-        + "\nOrders from T. There a = 0 on rectified flow, cosine VP and RDDM, a < 0 on the last Resfusion, for many "
-        "steps of first order, and s = 0 on the bridge and the interpolants:\n\n"
-        + table(lambda row, p: _order(row["order_from_T"][p]))
-    )
-    for i, calls in enumerate(CALLS):
-        page += (
-            f"\nRMS error of (x - b y)/a with {calls} calls from kappa 0.05 to 8, steps uniform in t (VE, EDM: "
-            f"Karras):\n\n{table(lambda row, p: _error(row['errors'][p][i]))}"  # noqa: B023
-        )
-    page += (
-        "\nThe adaptive flow in t (`ProbabilityFlowODE`, Dormand-Prince) between the same ends: calls, and in brackets "
-        f"the same error:\n\n{table(lambda row, p: f'{row[p][0]} ({_error(row[p][1])})', 'adaptive')}"
-    )
-    for i, calls in enumerate(result["law_calls"]):
-        page += (
-            f"\nStochastic samplers: sliced Wasserstein distance to the data of {result['draws']} draws at t = 0 with "
-            f"{calls} calls, from exact draws at kappa 0.05. The row of exact draws is what a perfect sampler has, "
-            "other draws in every table; the two rows without noise are for comparison. The network of the consistency "
-            "model is the exact end of the flow, a stronger one than the others have:\n\n"
-            f"{table(lambda row, p: _distance(row[p][i]), 'law')}"  # noqa: B023
-        )
-    intervals = "".join(f"| {name} | {value:.2f} |\n" for name, value in result["stability"].items())
-    return f"{page}\nStability intervals, to -x:\n\n| method | interval |\n| --- | --- |\n{intervals}"
-
-
-def declarations() -> str:
-    """What every sampler of the tables says of itself."""
-    known: dict[str, Sampler] = {name: sampler for name, (sampler, _, _) in SOLVERS.items()}
-    known |= {name: sampler for name, (sampler, _) in LAW.items() if sampler is not None}
-    known["adaptive flow"] = ProbabilityFlowODE()
-    return "| sampler | order of a run | draws noise | gradients pass |\n| --- | --- | --- | --- |\n" + "".join(
-        f"| {name} | {s.convergence_order or ''} | {_yes(s.stochastic)} | {_yes(s.differentiable)} |\n"
-        for name, s in known.items()
-    )
-
-
-def _yes(value: bool) -> str:
-    return "yes" if value else "no"
-
-
-def with_tables(page: str, result: dict[str, Any]) -> str:
-    """The page with the tables of `result` in the place of those it has."""
-    head, _, rest = page.partition("<!-- measured -->\n")
-    _, _, tail = rest.partition("<!-- end -->")
-    return f"{head}<!-- measured -->\n\n{tables(result)}\n<!-- end -->{tail}"
-
-
-def _order(value: float | str) -> str:
-    return "no" if isinstance(value, str) else f"{value:.2f}"
-
-
-def _error(value: float | str | None) -> str:
-    if value is None or isinstance(value, str):
-        return value or "-"
-    return f"{value:.1e}" if value < 0.01 else f"{value:.2f}"
-
-
-def _distance(value: float | str | None) -> str:
-    return f"{value:.2f}" if isinstance(value, float) else value or "-"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=RESULT)
-    parser.add_argument("--page", type=Path, default=PAGE)
     names = list(SOLVERS)
     parser.add_argument("--solvers", nargs="+", choices=names, help="only these rows again; the other numbers stay")
     options = parser.parse_args()
@@ -390,12 +312,9 @@ def main() -> None:
             "order_from_T": {p: order_from_the_start(solver, process) for p, process in PROCESSES.items()},
             "errors": {p: errors(solver, calls_a_step, process) for p, process in PROCESSES.items()},
         }
-        print(f"{name:20}", {p: _order(v) for p, v in result["solvers"][name]["order_from_T"].items()}, flush=True)
+        print(f"{name:20}", result["solvers"][name]["order_from_T"], flush=True)
     with atomic_path(options.output, overwrite=True) as path:
         path.write_text(json.dumps(result, indent=1) + "\n")
-    page = with_tables(options.page.read_text(), json.loads(options.output.read_text()))
-    with atomic_path(options.page, overwrite=True) as path:
-        path.write_text(page)
 
 
 def measure_laws(result: dict[str, Any]) -> None:
@@ -408,7 +327,7 @@ def measure_laws(result: dict[str, Any]) -> None:
     for name, (sampler, calls_a_step) in LAW.items():
         row = {p: law_errors(sampler, calls_a_step, process) for p, process in PROCESSES.items()}
         result["law"][name] = row
-        print(f"{name:20}", {p: [_distance(value) for value in values] for p, values in row.items()}, flush=True)
+        print(f"{name:20}", row, flush=True)
 
 
 if __name__ == "__main__":

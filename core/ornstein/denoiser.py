@@ -1,7 +1,7 @@
 """A network that knows its process and what its output means."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -87,9 +87,19 @@ class Denoiser(nn.Module):
         return denoiser
 
     def forward(self, x: Tensor, t: Tensor | float, y: Tensor | None = None, **condition: Tensor) -> Estimate:
-        """Estimate for `x` (B, *) at time `t`, () or (B,), given the observation `y` (B, *)."""
+        """Estimate for `x` (B, *) at time `t`, () or (B,), given the observation `y` (B, *).
+
+        Raises:
+            UserError: the network fails, and its weights have another type than `x`.
+        """
         t = as_time(t)
-        return self.parameterization.estimate(self.process, self.output(x, t, y, **condition), x, t, y)
+        try:
+            output = self.output(x, t, y, **condition)
+        except RuntimeError as error:
+            if not isinstance(error, torch.OutOfMemoryError):
+                require_type(self.networks, x, error)
+            raise
+        return self.parameterization.estimate(self.process, output, x, t, y)
 
     def output(self, x: Tensor, t: Tensor, y: Tensor | None = None, **condition: Tensor) -> Tensor:
         """Output of the network, in the dtype of `x`, given the state, the time and what it is shown of y."""
@@ -102,9 +112,21 @@ class Denoiser(nn.Module):
 
 def one_a_sample(time: Tensor, x: Tensor) -> Tensor:
     """`time`, () or (B,), as a vector (B,) in the real type of `x` (B, *)."""
-    if time.ndim == 0 and time.device.type == "cpu":  # a host number: no copy to wait for
-        return torch.full((len(x),), time.item(), dtype=x.real.dtype, device=x.device)
+    if time.ndim == 0 and time.is_cpu:  # a host number: no copy to wait for
+        return x.real.new_full((len(x),), time.item())
     return time.to(device=x.device, dtype=x.real.dtype).expand(len(x))
+
+
+def require_type(networks: Iterable[nn.Module], x: Tensor, cause: RuntimeError) -> None:
+    """Raise UserError from `cause` if no weight of `networks` has the real type of the state `x`, outside of
+    autocast."""
+    types = {weight.dtype.to_real() for network in networks for weight in network.parameters()}
+    if types and x.real.dtype not in types and not torch.is_autocast_enabled(x.device.type):
+        wanted = min(types, key=str)
+        state = wanted.to_complex() if x.is_complex() else wanted
+        raise UserError(
+            f"the state is of {x.dtype} and the weights of the network of {wanted}; give the state as x.to({state})"
+        ) from cause
 
 
 def require_rows(condition: Mapping[str, Tensor], size: int) -> None:

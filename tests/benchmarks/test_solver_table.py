@@ -1,13 +1,8 @@
 import json
 
-from benchmarks.solver_table import LAW, PAGE, RESULT, SOLVERS, with_tables
+from benchmarks.solver_table import LAW, RESULT, SOLVERS
 
 from ornstein.analysis.examples import PROCESSES
-
-
-def test_the_page_shows_the_committed_result() -> None:
-    page = PAGE.read_text()
-    assert with_tables(page, json.loads(RESULT.read_text())) == page
 
 
 def test_the_committed_result_has_every_solver_and_process() -> None:

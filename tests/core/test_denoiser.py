@@ -1,12 +1,17 @@
+import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ornstein.config import build, describe
 from ornstein.denoiser import Denoiser, DenoiserLike
+from ornstein.errors import UserError
 from ornstein.networks.ncsnpp import NCSNpp
 from ornstein.parameterization import X0, EDMPreconditioning
 from ornstein.process.edm import EDM as EDMProcess
 from ornstein.process.ouve import OUVE
+from ornstein.process.vp import VP
+from ornstein.samplers.ode_solvers import Euler
 
 
 class Recorder(nn.Module):
@@ -15,6 +20,18 @@ class Recorder(nn.Module):
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None, **condition: Tensor) -> Tensor:
         self.call = (x, t, y, condition)
         return x / 2
+
+
+class Narrow(nn.Module):
+    """A layer of four values; `cast` makes its input float32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor, t: Tensor, cast: Tensor | None = None) -> Tensor:
+        output: Tensor = self.layer(x if cast is None else x.to(cast.dtype))
+        return output
 
 
 def test_the_network_sees_scaled_input_vector_time_and_condition() -> None:
@@ -56,3 +73,33 @@ def test_a_denoiser_is_described_and_built_again() -> None:
     assert again.process == denoiser.process
     assert isinstance(again, DenoiserLike)
     assert {k: v.shape for k, v in again.state_dict().items()} == {k: v.shape for k, v in denoiser.state_dict().items()}
+
+
+@pytest.mark.parametrize(
+    ("given", "weights", "state"),
+    [
+        (torch.float64, "float32", "float32"),
+        (torch.float16, "float32", "float32"),
+        (torch.float32, "float64", "float64"),
+        (torch.complex128, "float32", "complex64"),
+    ],
+)
+def test_a_state_of_another_type_than_the_weights_is_named(given: torch.dtype, weights: str, state: str) -> None:
+    denoiser = Denoiser(nn.Conv2d(1, 1, 1).to(getattr(torch, weights)), VP(), X0())
+    denoiser.network.forward = lambda x, t: F.conv2d(x, denoiser.network.weight)  # type: ignore[method-assign, arg-type]
+    x = torch.ones(2, 1, 4, 4, dtype=given)
+    wanted = rf"of {given} and the weights of the network of torch.{weights}; give the state as x.to\(torch.{state}\)"
+    for call in (lambda: denoiser(x, 0.5), lambda: Euler(2)(denoiser, x)):
+        with pytest.raises(UserError, match=wanted):
+            call()
+
+
+def test_another_failure_of_a_network_keeps_its_own_error() -> None:
+    with pytest.raises(RuntimeError, match="shapes"):
+        Denoiser(Narrow(), VP(), X0())(torch.ones(2, 3), 0.5)
+
+
+def test_other_types_than_that_of_the_weights_are_no_mistake_where_the_network_takes_them() -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        assert Denoiser(Narrow(), VP(), X0())(torch.ones(2, 4), 0.5).x0.dtype == torch.float32
+    assert Denoiser(Narrow(), VP(), X0())(torch.ones(2, 4).double(), 0.5, cast=torch.ones(())).x0.dtype == torch.float64

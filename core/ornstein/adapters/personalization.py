@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ornstein.denoiser import Denoiser
 from ornstein.errors import UserError
 from ornstein.guidance.adapters import LowRankAdapter, add_adapters
-from ornstein.inversion.ddim import require_finite
+from ornstein.inversion.states import require_finite
 from ornstein.objectives.denoising import Objective
 from ornstein.objectives.outputs import OutputObjective
 from ornstein.objectives.time_sampling import UniformLevels, UniformTimes

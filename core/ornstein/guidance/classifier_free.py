@@ -1,5 +1,6 @@
 """Classifier-free guidance (Ho and Salimans 2022, arXiv 2207.12598), its interval and its rescaling."""
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -26,6 +27,7 @@ class ClassifierFreeGuidance:
             conditional x0 is restored, 0 to 1.
 
     Raises:
+        UserError: the scale is NaN or infinite.
         ValueError: a call lacks a condition that `unconditional` names.
     """
 
@@ -36,6 +38,7 @@ class ClassifierFreeGuidance:
             raise ValueError("name the unconditional value of at least one condition")
         if not 0 <= rescale <= 1:
             raise ValueError(f"rescale is {rescale}; it must lie between 0 and 1")
+        require_scale(scale)
         self.denoiser = denoiser
         self.process = denoiser.process
         self.scale = scale
@@ -97,6 +100,12 @@ class GuidanceInterval:
                 "the samples of a batch stand on both sides of the guidance interval; give one time to all"
             )
         return (self.guided if bool(inside.all()) else self.plain)(x, t, y, **condition)
+
+
+def require_scale(scale: float) -> None:
+    """Raise UserError if the scale of guidance is NaN or infinite."""
+    if not math.isfinite(scale):
+        raise UserError(f"the scale of guidance is {scale}; give a finite number")
 
 
 def extrapolate(one: Estimate, other: Estimate, scale: float) -> Estimate:

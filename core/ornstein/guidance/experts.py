@@ -41,17 +41,25 @@ class NoiseRangeExperts(nn.Module):
 
     def route(self, t: Tensor) -> Tensor:
         """Index of the expert for each of `t` (B,)."""
-        count = len(self.experts)
-        if bool((outside := (t < 0) | (t > self.T * (1 + 1e-6))).any()):  # times may have been rounded to float32
-            raise UserError(
-                f"the experts divide times from 0 to {self.T:g}, and t is {float(t[outside][0]):g}; give them that T"
-            )
-        return (t.double() * count / self.T).floor().long().clamp(0, count - 1)
+        if bool((outside := (t < 0) | (t > self._end)).any()):
+            raise self._no_expert(float(t[outside][0]))
+        return (t.double() * len(self.experts) / self.T).floor().long().clamp(0, len(self.experts) - 1)
 
     def at_time(self, x: Tensor, t: float) -> Tensor:
         """The answer of the expert for `t`, the time of all samples."""
-        output: Tensor = self.experts[int(self.route(torch.tensor([t], dtype=torch.float64)))](x)
+        if not 0 <= t <= self._end:
+            raise self._no_expert(t)
+        experts = self.experts
+        output: Tensor = experts[min(int(t * len(experts) / self.T), len(experts) - 1)](x)
         return output
+
+    @property
+    def _end(self) -> float:
+        """T, and a little more: times may have been rounded to float32."""
+        return self.T * (1 + 1e-6)
+
+    def _no_expert(self, t: float) -> UserError:
+        return UserError(f"the experts divide times from 0 to {self.T:g}, and t is {t:g}; give them that T")
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         chosen = self.route(t)

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ornstein.denoiser import DenoiserLike, one_a_sample
 from ornstein.errors import UserError
 from ornstein.estimate import Estimate
+from ornstein.guidance.classifier_free import require_scale
 from ornstein.process.affine import Weight, as_time, combine
 
 LogProbability = Callable[[Tensor, Tensor], Tensor]
@@ -26,6 +28,7 @@ class ClassifierGuidance:
     """
 
     def __init__(self, denoiser: DenoiserLike, log_probability: LogProbability, scale: float = 1.0) -> None:
+        require_scale(scale)
         self.denoiser = denoiser
         self.process = denoiser.process
         self.log_probability = log_probability
@@ -36,8 +39,8 @@ class ClassifierGuidance:
         estimate = self.denoiser(x, t, y, **condition)
         with torch.enable_grad():
             state = x.detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(self.log_probability(state, t).sum(), state)
-        return raise_score(estimate, self.scale * gradient)
+            gradient = gradient_of(self.log_probability(state, t), state)
+        return raise_score(estimate, gradient, self.scale)
 
 
 class EnergyGuidance:
@@ -51,6 +54,7 @@ class EnergyGuidance:
     """
 
     def __init__(self, denoiser: DenoiserLike, energy: Callable[[Tensor], Tensor], scale: float = 1.0) -> None:
+        require_scale(scale)
         self.denoiser = denoiser
         self.process = denoiser.process
         self.energy = energy
@@ -60,13 +64,19 @@ class EnergyGuidance:
         with torch.enable_grad():
             state = x.detach().requires_grad_()
             estimate = self.denoiser(state, t, y, **condition)
-            (gradient,) = torch.autograd.grad(self.energy(estimate.x0).sum(), state)
+            gradient = gradient_of(self.energy(estimate.x0), state)
         kept = Estimate(estimate.process, x, estimate.t, estimate.x0.detach(), estimate.noise.detach(), estimate.y)
-        return raise_score(kept, -self.scale * gradient)
+        return raise_score(kept, gradient, -self.scale)
 
 
-def raise_score(estimate: Estimate, change: Tensor) -> Estimate:
-    """The estimate whose score is larger by `change` (B, *): noise - s change, x0 + s^2/a change.
+def gradient_of(values: Tensor, state: Tensor) -> Tensor:
+    """The gradient of the sum of `values` in `state`."""
+    (gradient,) = torch.autograd.grad(values, state, torch.ones_like(values))
+    return gradient
+
+
+def raise_score(estimate: Estimate, change: Tensor, scale: float = 1.0) -> Estimate:
+    """The estimate whose score is larger by c = `scale` times `change` (B, *): noise - s c, x0 + s^2/a c.
 
     Where a = 0 the state says nothing about x0, so that no gradient of the state can guide: nothing changes there.
     """
@@ -75,10 +85,10 @@ def raise_score(estimate: Estimate, change: Tensor) -> Estimate:
     less: Weight
     if isinstance(a, Tensor):
         acts = a != 0
-        less = torch.where(acts, torch.as_tensor(s).to(a), 0.0)
+        less = torch.where(acts, scale * torch.as_tensor(s).to(a), 0.0)
         gain = less * s / torch.where(acts, a, 1.0)
     else:
-        less = s if a != 0 else 0.0
+        less = scale * s if a != 0 else 0.0
         gain = less * s / (a or 1.0)
     x0 = combine(estimate.x, (1.0, estimate.x0), (gain, change))
     noise = combine(estimate.x, (1.0, estimate.noise), (-less, change))
@@ -111,7 +121,10 @@ def class_log_probability(classifier: Callable[[Tensor, Tensor], Tensor], target
             raise UserError(f"the target is class {wrong}; the classifier has the classes 0 to {logits.shape[-1] - 1}")
         if moved.ndim and len(moved) not in (1, len(x)):
             raise UserError(f"there are {len(moved)} targets for {len(x)} samples; give one for each, or one for all")
+        log_probabilities = logits.log_softmax(-1)
+        if isinstance(target, int):
+            return log_probabilities.select(-1, target)
         moved = moved.to(x.device)  # once a device: a copy from the host would be waited for
-        return logits.log_softmax(-1).gather(1, moved.expand(len(x))[:, None])[:, 0]
+        return -F.nll_loss(log_probabilities, moved.expand(len(x)), reduction="none")
 
     return log_probability

@@ -72,8 +72,7 @@ class PosteriorSampler(Sampler):
     def start(self, process: Process, noise: Noise, y: Tensor | None = None) -> Tensor:
         """a H^+ r + b y + s z at the first time of the grid, where the published samplers begin."""
         explained = self.operator.pseudo_inverse(self.measurement)
-        t = self.grid(process, self.steps)[0]
-        return process.sample(explained, t, noise(explained), y)
+        return process.sample(explained, self.times(process)[0], noise(explained), y)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -43,7 +43,7 @@ class DDRM(PosteriorSampler):
 
     def start(self, process: Process, noise: Noise, y: Tensor | None = None) -> Tensor:
         """The paper's q(x_T | r): around r_i/s_i where that is less noisy than x_T, around 0 elsewhere."""
-        t = self.grid(process, self.steps)[0]
+        t = self.times(process)[0]
         require_one_level(process, "DDRM")
         a, b, s, _ = process.coefficients(t)
         require_positive(a, "a", "DDRM", process, t)

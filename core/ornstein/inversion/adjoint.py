@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ornstein.denoiser import DenoiserLike
 from ornstein.errors import UserError
-from ornstein.inversion.ddim import require_finite
+from ornstein.inversion.states import require_finite
 from ornstein.process.affine import Process, combine
 from ornstein.samplers.ode_solvers import Euler
 from ornstein.samplers.time_grids import LogSNRGrid, TimeGrid

@@ -8,7 +8,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ornstein.denoiser import DenoiserLike
 from ornstein.estimate import Estimate
-from ornstein.inversion.ddim import require_finite
+from ornstein.inversion.states import require_finite
 from ornstein.noise import Noise
 from ornstein.samplers.base import Sampler, require_sampler
 from ornstein.sampling_run import sampling_run

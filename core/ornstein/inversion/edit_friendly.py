@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ornstein.denoiser import DenoiserLike
 from ornstein.errors import UserError
-from ornstein.inversion.ddim import require_finite
+from ornstein.inversion.states import require_finite
 from ornstein.noise import Noise
 from ornstein.process.affine import Process, StepWeights, combine
 from ornstein.samplers.ancestral import Ancestral

@@ -12,8 +12,9 @@ from torch import Tensor
 from ornstein.denoiser import DenoiserLike
 from ornstein.errors import UserError
 from ornstein.files import atomic_path
-from ornstein.inversion.ddim import later_state, require_finite, require_noise, state_of_noise
+from ornstein.inversion.ddim import later_state
 from ornstein.inversion.npnet import NPNet
+from ornstein.inversion.states import require_finite, require_noise, state_of_noise
 from ornstein.noise import SampleNoise
 from ornstein.process.affine import combine
 from ornstein.samplers.base import Sampler, require_sampler

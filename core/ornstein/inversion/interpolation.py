@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ornstein.denoiser import DenoiserLike
 from ornstein.errors import UserError
-from ornstein.inversion.ddim import DDIMInversion, require_finite
+from ornstein.inversion.ddim import DDIMInversion
+from ornstein.inversion.states import require_finite
 from ornstein.noise import Noise
 from ornstein.process.affine import as_time, combine, expand
 from ornstein.samplers.base import drawn

@@ -9,7 +9,7 @@ from torch import Tensor
 from ornstein.denoiser import DenoiserLike
 from ornstein.errors import UserError
 from ornstein.inversion.backpropagation import sample_with_gradient
-from ornstein.inversion.ddim import require_finite, state_of_noise
+from ornstein.inversion.states import require_finite, state_of_noise
 from ornstein.noise import Noise
 from ornstein.process.affine import Process
 from ornstein.samplers.ancestral import Ancestral

@@ -9,7 +9,8 @@ from ornstein.denoiser import DenoiserLike
 from ornstein.errors import UserError
 from ornstein.estimate import Estimate
 from ornstein.guidance.classifier_free import extrapolate
-from ornstein.inversion.ddim import DDIMInversion, require_finite
+from ornstein.inversion.ddim import DDIMInversion
+from ornstein.inversion.states import require_finite
 from ornstein.process.affine import as_time
 from ornstein.sampling_run import current_run
 

@@ -81,8 +81,10 @@ def combine(x: Tensor, *terms: tuple[Weight, Tensor | None]) -> Tensor:
         if isinstance(coefficient, Tensor):
             term = expand(coefficient, x) * signal
             total = term if total is None else total + term
+        elif total is None:
+            total = signal if coefficient == 1 else signal * coefficient
         else:
-            total = signal * coefficient if total is None else torch.add(total, signal, alpha=coefficient)
+            total = torch.add(total, signal, alpha=coefficient)
     if total is None:
         return torch.zeros_like(x)
     return total if total.dtype == x.dtype and total.shape == x.shape else total + torch.zeros_like(x)

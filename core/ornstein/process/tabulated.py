@@ -93,4 +93,4 @@ class TabulatedProcess(Process):
 
     def network_time(self, t: Tensor) -> Tensor:
         """The index t - 1 that the network was trained on; a time below the first node counts as index 0."""
-        return (t - 1).clamp(min=0.0)
+        return self._at("network time", t, lambda t: (t - 1).clamp(min=0.0))

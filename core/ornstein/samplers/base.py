@@ -143,12 +143,13 @@ class _Watched:
             if each is not None
         ]
         self._limit = DIVERGED * torch.stack([size.to(sizes[0]) for size in sizes]).amax().clamp(min=1.0)
+        self._infinity = torch.full_like(self._limit, torch.inf)
         self._check(self._limit.isfinite(), "the start or the observation is not finite; check the input")
 
     def __call__(self, x: Tensor, t: Tensor | float, y: Tensor | None = None, **condition: Tensor) -> Estimate:
         estimate = self._denoiser(x, t, y, **condition)
         self._check(
-            estimate.x0.abs().amax().isfinite(),
+            estimate.x0.abs().amax() < self._infinity,
             f"the network gave NaN or infinity in step {self._done + 1} of {self._steps} (t = {float(t):.4g}); "
             "check its weights and its precision",
         )

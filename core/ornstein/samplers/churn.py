@@ -8,13 +8,12 @@ import torch
 from torch import Tensor
 
 from ornstein.errors import UserError
-from ornstein.process.affine import Process
-from ornstein.samplers.ode_solvers import FlowSolver, Run, two_calls_where_regular
+from ornstein.samplers.ode_solvers import Run, TwoCallSolver
 from ornstein.samplers.weights import Node, nodes_at, root, weighted
 
 
 @dataclass(frozen=True)
-class ChurnedHeun(FlowSolver):
+class ChurnedHeun(TwoCallSolver):
     """Every step first adds noise, up to rho_hat = (1 + gamma) rho, then goes down by Heun (Karras et al. 2022,
     algorithm 2); rho = s/a.
 
@@ -48,16 +47,8 @@ class ChurnedHeun(FlowSolver):
             if above is not now:
                 excess = root((above.s / above.a) ** 2 - (now.s / now.a) ** 2)
                 x = weighted(x, (1.0, run.carried(x, now, above)), (above.a * excess * self.noise_scale, run.draw(x)))
-            first = run.estimate(x, above)
-            if above.regular and ahead.regular:
-                predicted = run.noise_step(x, above, ahead, first.noise)
-                x = run.noise_step(x, above, ahead, (first.noise + run.noise(predicted, ahead)) / 2)
-            else:
-                x = run.euler_step(x, above, ahead, first.x0)
+            x = run.heun_step(x, above, ahead)
             yield x
-
-    def evaluations(self, process: Process) -> int:
-        return two_calls_where_regular(process, self.times(process))
 
     def _above(self, run: Run) -> list[Node]:
         """The churned node of every step, or its own where nothing is added."""

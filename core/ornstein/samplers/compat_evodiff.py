@@ -25,8 +25,8 @@ class PublishedEVODiff(EVODiff):
     def convergence_order(self) -> int | None:
         return None
 
-    def limited(self, divisor: Tensor, correction: Tensor, change: Tensor) -> Tensor:
-        return divisor
+    def limited(self, change: Tensor, *corrections: tuple[Tensor, Tensor]) -> list[Tensor]:
+        return [divisor for _, divisor in corrections]
 
     def last_step(self, run: Run, i: int, euler: Tensor, m0: Tensor, m1: Tensor) -> Tensor:
         now, ahead = run.steps[i]

@@ -9,12 +9,12 @@ from torch import Tensor
 from ornstein.process.affine import Process
 from ornstein.samplers.ancestral import require_share
 from ornstein.samplers.dpm_multistep import contraction
-from ornstein.samplers.ode_solvers import FlowSolver, Run, two_calls_where_regular
+from ornstein.samplers.ode_solvers import FlowSolver, Run, TwoCallSolver
 from ornstein.samplers.weights import Node, Weight, expm1, nodes_at, root, weighted
 
 
 @dataclass(frozen=True)
-class DPMSolver2(FlowSolver):
+class DPMSolver2(TwoCallSolver):
     """DPM-Solver-2: the noise at the middle of lambda holds for the step (Lu et al. 2022, algorithm 1; `dpm_2` of
     k-diffusion). Second order, two calls a step; Euler where a step touches a <= 0 or s = 0."""
 
@@ -32,12 +32,9 @@ class DPMSolver2(FlowSolver):
                 x = run.euler_step(x, now, ahead, first.x0)
             yield x
 
-    def evaluations(self, process: Process) -> int:
-        return two_calls_where_regular(process, self.times(process))
-
 
 @dataclass(frozen=True)
-class DPMSolverPP2S(FlowSolver):
+class DPMSolverPP2S(TwoCallSolver):
     """DPM-Solver++(2S): x0 at the middle of lambda holds for the step (Lu et al. 2022, algorithm 1); with eta > 0 the
     step goes to less noise and the rest, tau = eta s' sqrt(1 - (kappa/kappa')^2), is drawn (`dpmpp_2s_ancestral` of
     k-diffusion).
@@ -71,9 +68,6 @@ class DPMSolverPP2S(FlowSolver):
                 x = run.add_noise(x, ahead.s * root(1 - keep**2))
             yield x
 
-    def evaluations(self, process: Process) -> int:
-        return two_calls_where_regular(process, self.times(process))
-
 
 @dataclass(frozen=True)
 class DPMSolverPP3S(FlowSolver):
@@ -102,7 +96,7 @@ class DPMSolverPP3S(FlowSolver):
 
 
 @dataclass(frozen=True)
-class DPMSolverPPSDE(FlowSolver):
+class DPMSolverPPSDE(TwoCallSolver):
     """SDE-DPM-Solver++ with one intermediate call and two draws a step (`dpmpp_sde` of k-diffusion, r = 1/2).
 
     Both parts are ancestral steps: to less noise, the rest is drawn. Two calls a step; where a step touches a <= 0 or
@@ -134,9 +128,6 @@ class DPMSolverPPSDE(FlowSolver):
         keep = ancestral_keep(now, ahead, self.eta)
         x = run.data_step(x, now, ahead.keeping(keep), x0)
         return x if self.eta == 0 or ahead.noiseless else run.add_noise(x, ahead.s * root(1 - keep**2))
-
-    def evaluations(self, process: Process) -> int:
-        return two_calls_where_regular(process, self.times(process))
 
 
 def ancestral_keep(now: Node, ahead: Node, eta: float) -> Weight:

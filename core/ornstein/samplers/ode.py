@@ -11,7 +11,7 @@ from ornstein.errors import UserError
 from ornstein.noise import Noise
 from ornstein.process.affine import Process
 from ornstein.samplers.base import Sampler, require_finite_end, require_finite_rates
-from ornstein.samplers.predictor_corrector import reverse_mean
+from ornstein.samplers.reverse_diffusion import reverse_mean
 from ornstein.samplers.time_grids import TimeGrid, UniformGrid
 
 ADAPTIVE = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun")

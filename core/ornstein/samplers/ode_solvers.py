@@ -99,6 +99,14 @@ class Run:
         ratio = ahead.a / now.a
         return self._move(x, now, ahead, ratio, ahead.s - now.s * ratio, self.direction(noise))
 
+    def heun_step(self, x: Tensor, now: Node, ahead: Node) -> Tensor:
+        """The trapezoidal rule in s/a on the noise, two calls; `euler_step`, one call, where lambda does not exist."""
+        first = self.estimate(x, now)
+        if not (now.regular and ahead.regular):
+            return self.euler_step(x, now, ahead, first.x0)
+        predicted = self.noise_step(x, now, ahead, first.noise)
+        return self.noise_step(x, now, ahead, (first.noise + self.noise(predicted, ahead)) / 2)
+
     def towards_noise(self, x: Tensor, now: Node, ahead: Node) -> Tensor:
         """a' x0 + b' y + s' noise with one call, the step as DDIM writes it."""
         estimate = self._ask(x, now)
@@ -210,8 +218,16 @@ class Euler(FlowSolver):
             yield x
 
 
+class TwoCallSolver(FlowSolver):
+    """A solver that asks twice in a step on which lambda exists, and once in another."""
+
+    def evaluations(self, process: Process) -> int:
+        nodes = nodes_at(process, self.times(process))
+        return sum(2 if now.regular and ahead.regular else 1 for now, ahead in pairwise(nodes))
+
+
 @dataclass(frozen=True)
-class Heun(FlowSolver):
+class Heun(TwoCallSolver):
     """Trapezoidal rule in rho = s/a on the noise (Karras et al. 2022, algorithm 1). Second order, two calls a step.
 
     A step that starts where a <= 0 or s = 0, or ends at s = 0, is an Euler step with one call.
@@ -223,22 +239,8 @@ class Heun(FlowSolver):
 
     def solve(self, run: Run, x: Tensor) -> Iterator[Tensor]:
         for now, ahead in run.steps:
-            first = run.estimate(x, now)
-            if now.regular and ahead.regular:
-                predicted = run.noise_step(x, now, ahead, first.noise)
-                x = run.noise_step(x, now, ahead, (first.noise + run.noise(predicted, ahead)) / 2)
-            else:
-                x = run.euler_step(x, now, ahead, first.x0)
+            x = run.heun_step(x, now, ahead)
             yield x
-
-    def evaluations(self, process: Process) -> int:
-        return two_calls_where_regular(process, self.times(process))
-
-
-def two_calls_where_regular(process: Process, times: Tensor) -> int:
-    """Calls of a method that asks twice in a step on which lambda exists, and once in another."""
-    nodes = nodes_at(process, times)
-    return sum(2 if now.regular and ahead.regular else 1 for now, ahead in pairwise(nodes))
 
 
 def one_call_a_step(base: FlowSolver, like: Sampler, process: Process) -> FlowSolver:

@@ -129,8 +129,10 @@ def weighted(like: Tensor, *terms: tuple[Weight, Tensor | None]) -> Tensor:
         if isinstance(weight, Tensor):
             term = expand(weight, like) * signal
             total = term if total is None else total + term
+        elif total is None:
+            total = signal if weight == 1 else signal * weight
         else:
-            total = signal * weight if total is None else torch.add(total, signal, alpha=weight)
+            total = torch.add(total, signal, alpha=weight)
     return torch.zeros_like(like) if total is None else total
 
 

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from ornstein.errors import UserError
 from ornstein.estimate import Estimate
 from ornstein.guidance.adaptive import AdaptiveGuidance
-from ornstein.guidance.classifier_free import GuidanceInterval
+from ornstein.guidance.classifier_free import ClassifierFreeGuidance, GuidanceInterval
 from ornstein.guidance.experts import NoiseRangeExperts, distil
-from ornstein.guidance.gradient import ClassifierGuidance, class_log_probability
+from ornstein.guidance.gradient import ClassifierGuidance, EnergyGuidance, class_log_probability
 from ornstein.guidance.minority import train_noisy_classifier
 from ornstein.guidance.thresholding import DynamicThreshold, StaticThreshold, quantile_of_each
 from ornstein.process.affine import as_time
@@ -90,6 +90,13 @@ def test_requests_that_mean_nothing() -> None:
         AdaptiveGuidance(None, compare="foo")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="threshold of adaptive guidance is NaN"):
         AdaptiveGuidance(None, float("nan"))  # type: ignore[arg-type]
+    for scale in (float("nan"), float("inf")):
+        with pytest.raises(UserError, match=f"scale of guidance is {scale}; give a finite number"):
+            ClassifierFreeGuidance(Constant(), scale, {"label": torch.tensor(-1)})
+        with pytest.raises(UserError, match=f"scale of guidance is {scale}"):
+            ClassifierGuidance(Constant(), class_log_probability(Linear(), 0), scale)
+        with pytest.raises(UserError, match=f"scale of guidance is {scale}"):
+            EnergyGuidance(Constant(), lambda x0: x0.sum(1), scale)
     with pytest.raises(UserError, match="4 signals and 3 labels"):
         train_noisy_classifier(Linear(), VP(), signals, labels[:3], 1, generator())
     with pytest.raises(UserError, match="0 steps train nothing"):

@@ -6,8 +6,10 @@ from torch import Tensor
 
 from ornstein.analysis.mixture import GaussianMixture, MixtureDenoiser
 from ornstein.errors import UserError
+from ornstein.inverse_problems.base import PosteriorSampler
 from ornstein.inverse_problems.ddrm import DDRM
 from ornstein.inverse_problems.deepinv_physics import DeepinvOperator
+from ornstein.inverse_problems.dps import DPS
 from ornstein.inverse_problems.operators import (
     Blur,
     Downsample,
@@ -22,7 +24,7 @@ from ornstein.inverse_problems.pigdm import PseudoinverseGuidance
 from ornstein.noise import SampleNoise
 from ornstein.process.vp import VP
 from ornstein.samplers.ancestral import Ancestral
-from ornstein.samplers.time_grids import LogSNRGrid
+from ornstein.samplers.time_grids import LogSNRGrid, UniformGrid
 
 F64 = torch.float64
 
@@ -120,3 +122,11 @@ def test_ddrm_keeps_what_is_measured_and_draws_the_rest() -> None:
     torch.testing.assert_close(samples.mean(0), torch.tensor([0.9, 0, 0], dtype=F64), rtol=0, atol=0.05)
     assert float(samples[:, 0].std()) < 3 * 0.05
     torch.testing.assert_close(samples[:, 1:].std(0), torch.full((2,), d, dtype=F64), rtol=0.06, atol=0)
+
+
+@pytest.mark.parametrize("kind", [DPS, DDRM])
+def test_a_start_is_refused_where_the_times_are(kind: type[PosteriorSampler]) -> None:
+    grid = UniformGrid(start=0.2, end=0.4)
+    sampler = kind(steps=4, grid=grid, operator=Mask(torch.ones(1, 3)), measurement=torch.zeros(2, 3))
+    with pytest.raises(UserError, match="times that do not decrease"):
+        sampler.start(VP(), SampleNoise(range(2)))

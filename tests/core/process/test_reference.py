@@ -8,7 +8,7 @@ from ornstein.estimate import Estimate
 from ornstein.process.affine import combine
 from ornstein.process.bridge import SchroedingerBridge
 from ornstein.process.ouve import OUVE
-from ornstein.samplers.predictor_corrector import reverse_mean
+from ornstein.samplers.reverse_diffusion import reverse_mean
 
 T64 = {"rtol": 0.0, "atol": 1e-9}
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
-from benchmarks.solver_table import LAW, PAGE, SOLVERS, declarations, order_inside
+from benchmarks.solver_table import LAW, SOLVERS, order_inside
 from torch import Tensor
 
 from ornstein.analysis.examples import MIXTURE, PROCESSES, Y
@@ -37,7 +38,9 @@ from ornstein.samplers.compat_residual import PublishedResidual, PublishedResidu
 from ornstein.samplers.compat_uniform_steps import PublishedUniformSteps
 from ornstein.samplers.consistency import Consistency
 from ornstein.samplers.dpm_multistep import DPMSolver, DPMSolverPP
-from ornstein.samplers.dpm_singlestep import DPMSolverPP2S, DPMSolverPPSDE
+from ornstein.samplers.dpm_singlestep import DPMSolver2, DPMSolverPP2S, DPMSolverPP3S, DPMSolverPPSDE
+from ornstein.samplers.evodiff import EVODiff
+from ornstein.samplers.flow_matching import VelocityFlow
 from ornstein.samplers.lml import LML, DDIMBase
 from ornstein.samplers.momentum import GHVB, HeavyBall
 from ornstein.samplers.ode import ProbabilityFlowODE
@@ -49,6 +52,7 @@ from ornstein.samplers.unipc import UniPC
 from tests.core.test_brownian import strong_errors
 
 F64 = torch.float64
+PAGE = Path(__file__).parents[3] / "docs" / "samplers.md"
 MEASURED = torch.zeros(3, 2, dtype=F64)
 OPERATOR = Mask(torch.tensor([1.0, 0.0]))
 
@@ -118,10 +122,6 @@ def test_every_sampler_is_among_them() -> None:
     assert ours - abstract == {type(sampler) for _, sampler in EVERY}
 
 
-def test_the_page_lists_them() -> None:
-    assert declarations() in PAGE.read_text()
-
-
 # -- order -----------------------------------------------------------------------------------------------------------
 
 
@@ -135,19 +135,21 @@ def test_order_of_a_run_without_noise(sampler: Sampler) -> None:
         assert measured == pytest.approx(sampler.convergence_order, abs=0.3)
 
 
-@pytest.mark.parametrize(
-    "sampler",
-    [
-        Ancestral(),
-        Ancestral(eta=0.5),
-        DPMSolverPP(eta=0.5),
-        DPMSolverPP(eta=1.0),
-        DPMSolverPP2S(eta=1.0),
-        PredictorCorrector(corrector=None),
-        PredictorCorrector(corrector=None, noise_scale=0.5),
-    ],
-    ids=named,
-)
+ON_A_PATH: list[Sampler] = [
+    Ancestral(),
+    Ancestral(eta=0.5),
+    DPMSolverPP(eta=0.5),
+    DPMSolverPP(eta=1.0),
+    DPMSolverPP(order=3, eta=1.0),
+    DPMSolverPP2S(eta=1.0),
+    HeavyBall(base=DPMSolverPP(eta=0.5)),
+    LML(base=DPMSolverPP(eta=0.5)),
+    PredictorCorrector(corrector=None),
+    PredictorCorrector(corrector=None, noise_scale=0.5),
+]
+
+
+@pytest.mark.parametrize("sampler", ON_A_PATH, ids=named)
 def test_order_on_a_path_of_noise(sampler: Sampler) -> None:
     steps = (16, 64)
     errors = strong_errors("VP", sampler, steps, one_path=True)
@@ -155,11 +157,55 @@ def test_order_on_a_path_of_noise(sampler: Sampler) -> None:
 
 
 def test_what_has_no_measured_order_claims_none() -> None:
-    shown = {named(sampler) for sampler in STOCHASTIC if sampler.convergence_order is not None}
-    tested = (Ancestral(), Ancestral(eta=0.5), DPMSolverPP(eta=1.0), DPMSolverPP(order=3, eta=1.0))
-    others = (DPMSolverPP2S(eta=1.0), PredictorCorrector(corrector=None))
-    momentum = (HeavyBall(base=DPMSolverPP(eta=0.5)), LML(base=DPMSolverPP(eta=0.5)))
-    assert shown <= {named(sampler) for sampler in (*tested, *others, *momentum)}
+    assert {sampler for sampler in STOCHASTIC if sampler.convergence_order is not None} <= set(ON_A_PATH)
+
+
+def upto(kind: Callable[..., Sampler], last: int) -> list[Sampler]:
+    return [kind(order=k) for k in range(1, last + 1)]
+
+
+ORDERS: dict[str, tuple[str, list[Sampler]]] = {
+    "`Ancestral`": ("{}", [Ancestral()]),
+    "`Euler`": ("{}", [Euler()]),
+    "`Heun`": ("{}", [Heun()]),
+    "`ChurnedHeun`": ("{}; without churn {}", [ChurnedHeun(), ChurnedHeun(churn=0.0)]),
+    "`DPMSolver`": ("{}, {}, {}", upto(DPMSolver, 3)),
+    "`DPMSolver2`": ("{}", [DPMSolver2()]),
+    "`DPMSolverPP`": ("{}, {}, {}; with eta {}", [*upto(DPMSolverPP, 3), DPMSolverPP(eta=1.0)]),
+    "`DPMSolverPP2S`, `DPMSolverPP3S`": (
+        "{}, {}; with eta {}",
+        [DPMSolverPP2S(), DPMSolverPP3S(), DPMSolverPP2S(eta=1.0)],
+    ),
+    "`DPMSolverPPSDE`": ("{}; with eta 0 {}", [DPMSolverPPSDE(), DPMSolverPPSDE(eta=0.0)]),
+    "`UniPC`": ("{}, {}, {}", upto(UniPC, 3)),
+    "`PLMS`": ("{} (measured)", [PLMS()]),
+    "`LMS`": ("{}, {}, {}, {}, {}", upto(LMS, 5)),
+    "`DEIS`": ("{}, {}, {}, {}, {}", upto(DEIS, 5)),
+    "`AdamsBashforth`": ("{}, {}, {}, {}, {}", upto(AdamsBashforth, 5)),
+    "`ExponentialAdams`": ("{}, {}, {}, {}, {}", upto(ExponentialAdams, 5)),
+    "`HeavyBall`": ("{}", [HeavyBall()]),
+    "`GHVB`": ("{} up to q = 1, then {}", [GHVB(order=1.0), GHVB(order=1.5)]),
+    "`EVODiff`": ("{}", [EVODiff()]),
+    "`LML`": (
+        "{}; {} as published (`relative=False`), {} on `DDIMBase` with memory",
+        [LML(), LML(relative=False), LML(base=DDIMBase())],
+    ),
+    "`VelocityFlow`": ("{}, {}, {}", [VelocityFlow(method=name) for name in ("euler", "heun", "midpoint")]),
+    "`Consistency`": ("{}", [Consistency()]),
+    "`PredictorCorrector`": ("{}; without corrector {}", [PredictorCorrector(), PredictorCorrector(corrector=None)]),
+    "`ProbabilityFlowODE`": ("{} (5 of its own steps)", [ProbabilityFlowODE()]),
+}
+"""For every class in the first table of the page, the cell of its order with what the samplers declare left out."""
+
+
+def test_the_first_table_of_the_page_has_the_declared_orders() -> None:
+    head = "| solver | class | order of a run |"
+    rows = PAGE.read_text().partition(head)[2].partition("\n\n")[0].splitlines()[2:]
+    cells = {kind: order for _, _, kind, order, *_ in (map(str.strip, row.split("|")) for row in rows)}
+    assert cells == {
+        kind: cell.format(*(sampler.convergence_order or "none" for sampler in samplers))
+        for kind, (cell, samplers) in ORDERS.items()
+    }
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,7 @@ SECOND = [name for name, (_, own, _) in SOLVERS.items() if own >= 2]
 
 
 @pytest.mark.parametrize("name", OBSERVED)
-@pytest.mark.parametrize("solver", ["Euler (DDIM)", "Heun", "DPM-Solver++ 2M"])
+@pytest.mark.parametrize("solver", ["Euler (DDIM)", "Heun", "DPM-Solver++ 2M", "EVODiff"])
 def test_order_on_every_process_with_an_observation(solver: str, name: str) -> None:
     method, expected, _ = SOLVERS[solver]
     assert order(name, method) == pytest.approx(expected, abs=0.3)

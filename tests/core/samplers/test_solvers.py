@@ -198,6 +198,16 @@ def test_evodiff_on_a_table_is_as_good_as_euler(name: str) -> None:
         assert evodiff < 1.1 * euler, (n, evodiff, euler)
 
 
+def test_evodiff_lets_gradients_through_after_a_run_in_inference_mode() -> None:
+    """What a process remembers of the first run is used in the second one."""
+    denoiser, x = MixtureDenoiser(MIXTURE, VP()), torch.ones(2, 2, dtype=torch.float64, requires_grad=True)
+    with torch.inference_mode():
+        EVODiff(4)(denoiser, torch.ones(2, 2, dtype=torch.float64))
+    *_, end = EVODiff(4).trajectory(denoiser, x)
+    (gradient,) = torch.autograd.grad(end.sum(), x)
+    assert gradient.isfinite().all()
+
+
 def test_evodiff_ends_in_a_long_last_step_as_well_as_euler() -> None:
     """A grid uniform in t goes over half of log(s/a) in its last step."""
     process = PROCESSES["VP"]
