@@ -108,7 +108,7 @@ class LatentDenoiser(Denoiser):
         denoiser.autoencoder = copy.deepcopy(self.autoencoder)
         for module in denoiser.autoencoder.modules():
             if isinstance(module, Attention):
-                module.half = True
+                module.in_float16 = True
         return denoiser
 
     def output(self, x: Tensor, t: Tensor, y: Tensor | None = None, **condition: Tensor) -> Tensor:

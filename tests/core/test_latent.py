@@ -128,8 +128,8 @@ def test_low_precision_reaches_the_attention_of_the_autoencoder_and_no_more() ->
     denoiser = LatentDenoiser(Seen(), ResidualShift(), autoencoder(), scale=4)
     fast = accelerate(denoiser, Acceleration("bfloat16"))
     assert isinstance(fast, LatentDenoiser)
-    assert [m.half for m in fast.autoencoder.modules() if isinstance(m, Attention)].count(True) > 0
-    assert not any(m.half for m in denoiser.autoencoder.modules() if isinstance(m, Attention))
+    assert [m.in_float16 for m in fast.autoencoder.modules() if isinstance(m, Attention)].count(True) > 0
+    assert not any(m.in_float16 for m in denoiser.autoencoder.modules() if isinstance(m, Attention))
     assert {weight.dtype for weight in fast.autoencoder.parameters()} == {torch.float32}
     x = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():

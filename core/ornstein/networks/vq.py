@@ -305,13 +305,13 @@ class ResidualBlock(nn.Module):
 class Attention(nn.Module):
     """One head over all pixels, with a residual.
 
-    With `half` set the pairs of pixels are compared in float16, which is most of the time for large pictures:
+    With `in_float16` set the pairs of pixels are compared in float16, which is most of the time for large pictures:
     normalised features are far from its bounds.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.half = False
+        self.in_float16 = False
         self.norm = _norm(channels)
         self.q, self.k, self.v = (nn.Conv2d(channels, channels, 1) for _ in range(3))
         self.proj_out = nn.Conv2d(channels, channels, 1)
@@ -320,7 +320,7 @@ class Attention(nn.Module):
         h = self.norm(x)
         q, k, v = (part(h).flatten(2).transpose(1, 2).contiguous() for part in (self.q, self.k, self.v))
         # one head as an axis of its own: only so do the kernels that never hold all pairs of pixels take it
-        dtype = torch.float16 if self.half else q.dtype
+        dtype = torch.float16 if self.in_float16 else q.dtype
         h = F.scaled_dot_product_attention(*(part[:, None].to(dtype) for part in (q, k, v)))[:, 0].to(q.dtype)
         return x + self.proj_out(h.transpose(1, 2).reshape(x.shape))
 
