@@ -125,7 +125,7 @@ def main() -> None:
 
     def plan(name: str) -> tuple[Measure, list[str]]:
         if name in CASES:
-            return partial(forward, CASES[name]), chosen.variants
+            return partial(forward, CASES[name], profiled=chosen.profile), chosen.variants
         return partial(whole, *WHOLE[name], "cuda"), chosen.whole
 
     run(chosen, RESULT, "infrared speed", markdown, plan)

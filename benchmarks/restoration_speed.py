@@ -2,7 +2,7 @@
 training step. It needs a GPU; nothing of it can be measured without one.
 
     python benchmarks/restoration_speed.py
-    python benchmarks/restoration_speed.py --cases "RDDM UNet, 256 x 256" --variants "compiled graph bfloat16"
+    python benchmarks/restoration_speed.py --cases "RDDM UNet, 256 x 256" --variants "compiled graph bfloat16" --profile
 
 What is measured, the published time, and the goal:
 
@@ -29,6 +29,7 @@ from timing import (
     first_call,
     milliseconds,
     one_step,
+    profile,
     random_network,
     rows,
 )
@@ -65,7 +66,7 @@ STEPS = [
 PUBLISHED_STEP, GOAL_STEP = 279, 80
 
 
-def training(variant: str) -> dict[str, Any]:
+def training(variant: str, *, profiled: bool = False) -> dict[str, Any]:
     """One step of the published recipe on BATCH x SIDE x SIDE."""
     torch.cuda.reset_peak_memory_stats()
     network = random_network(ResidualUNet).cuda()
@@ -75,7 +76,8 @@ def training(variant: str) -> dict[str, Any]:
     step = one_step(denoiser, OutputObjective("absolute"), x0, y, variant)
     _, first = first_call(step)
     taken = milliseconds(step, 15, 5)
-    return {"ms": taken, "memory_gib": torch.cuda.max_memory_allocated() / 2**30, "first_call_s": first}
+    row = {"ms": taken, "memory_gib": torch.cuda.max_memory_allocated() / 2**30, "first_call_s": first}
+    return row | ({"profile": profile(step, variant)} if profiled else {})
 
 
 def markdown(results: dict[str, Any]) -> str:
@@ -95,7 +97,9 @@ def main() -> None:
     chosen = options(__doc__, [*CASES, TRAINING], RESULT, also)
 
     def plan(name: str) -> tuple[Measure, list[str]]:
-        return (training, chosen.training) if name == TRAINING else (partial(forward, CASES[name]), chosen.variants)
+        if name == TRAINING:
+            return partial(training, profiled=chosen.profile), chosen.training
+        return partial(forward, CASES[name], profiled=chosen.profile), chosen.variants
 
     run(chosen, RESULT, "restoration speed", markdown, plan)
 

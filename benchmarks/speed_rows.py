@@ -14,7 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timing import exact, first_call, machine, milliseconds, need_gpu, random_network, show, write_json, write_table
+from timing import (
+    exact,
+    first_call,
+    machine,
+    milliseconds,
+    need_gpu,
+    profile,
+    random_network,
+    show,
+    write_json,
+    write_table,
+)
 from torch import Tensor, nn
 
 from ornstein.acceleration import Acceleration, accelerate
@@ -68,15 +79,16 @@ def psnr(value: Tensor, reference: Tensor) -> float:
 
 
 @torch.no_grad()
-def forward(case: Case, variant: str) -> dict[str, Any]:
-    """One call."""
+def forward(case: Case, variant: str, *, profiled: bool = False) -> dict[str, Any]:
+    """One call; with its kernels where it is `profiled`."""
     network = random_network(case.make).cuda().eval()
     denoiser = Denoiser(network, UPSR(), ResidualOutputs())  # only its network is called
     x, t, y = case.inputs("cuda")
     reference = exact(lambda: network(x, t, y))
     call = partial(accelerate(denoiser, VARIANTS[variant]).network, x, t, y)
     value, first = first_call(call)
-    return {"ms": milliseconds(call), "psnr": psnr(value, reference), "first_call_s": first}
+    row = {"ms": milliseconds(call), "psnr": psnr(value, reference), "first_call_s": first}
+    return row | ({"profile": profile(call, variant)} if profiled else {})
 
 
 def attempt(measure: Measure, variant: str) -> dict[str, Any]:
@@ -104,6 +116,7 @@ def options(
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), help="of a call")
     name, choices, default, text = also
     parser.add_argument(f"--{name}", nargs="+", choices=choices, default=default, help=text)
+    parser.add_argument("--profile", action="store_true", help="also show and keep the kernels of network calls")
     parser.add_argument("--output", type=Path, default=result)
     parser.add_argument("--table", action="store_true", help="only make the page again from the last results")
     return parser.parse_args()
@@ -144,7 +157,7 @@ def run(
         for variant in variants:
             row = own["rows"][variant] = attempt(measure, variant)
             failed += "failed" in row
-            show(name, variant, row)
+            show(name, variant, {key: value for key, value in row.items() if key != "profile"})
             write_json(chosen.output, results)
             torch.compiler.reset()
             torch.cuda.empty_cache()
